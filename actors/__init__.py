@@ -1,0 +1,1 @@
+"""Actors on Trio: typed messages, bounded mailboxes, supervision."""

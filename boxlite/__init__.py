@@ -1,0 +1,1 @@
+"""Micro-VM sandboxes as supervised actors, on Trio."""

@@ -1,0 +1,1 @@
+"""The agent inside the virtual machine, and the build of its root disk."""

@@ -1,0 +1,89 @@
+"""The datagrams between the host and its zygote: one JSON object each, over a SOCK_SEQPACKET pair.
+
+Host to zygote: `Spawn` (with the console's write end as SCM_RIGHTS ancillary data) and `Kill`. Zygote to host: `Spawned`
+or `Failed` for each `Spawn`, then `Exited` for each `Spawned`. `key` is the host's name for the instance, unique in
+the zygote's life, so that no message can be about a recycled pid.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import attrs
+
+from vmm_ffi.spec.instance import InstanceSpec
+
+
+@attrs.frozen
+class Spawn:
+    """Fork a shim that becomes this virtual machine."""
+
+    key: int
+    spec: InstanceSpec
+
+
+@attrs.frozen
+class Kill:
+    """Send a signal to the shim; nothing happens when it has ended already."""
+
+    key: int
+    signal: int
+
+
+@attrs.frozen
+class Spawned:
+    """The shim runs, as process `pid`."""
+
+    key: int
+    pid: int
+
+
+@attrs.frozen
+class Failed:
+    """No shim could be forked."""
+
+    key: int
+    error: str
+
+
+@attrs.frozen
+class Exited:
+    """The shim has ended and is reaped; `status` is as `os.waitpid` gives it."""
+
+    key: int
+    status: int
+
+
+_REQUESTS = {"spawn": Spawn, "kill": Kill}
+_EVENTS = {"spawned": Spawned, "failed": Failed, "exited": Exited}
+_NAMES = {kind: name for name, kind in (_REQUESTS | _EVENTS).items()}
+
+
+def encode(message: Spawn | Kill | Spawned | Failed | Exited) -> bytes:
+    """The datagram of one message."""
+    return json.dumps({"type": _NAMES[type(message)]} | attrs.asdict(message)).encode()
+
+
+def decode_request(datagram: bytes) -> Spawn | Kill:
+    """What the host sent; raises ValueError, KeyError or TypeError for anything else."""
+    fields = _fields(datagram)
+    kind = _REQUESTS[fields.pop("type")]
+    if kind is Spawn:
+        fields["spec"] = InstanceSpec.from_json(fields["spec"])
+    message: Spawn | Kill = kind(**fields)
+    return message
+
+
+def decode_event(datagram: bytes) -> Spawned | Failed | Exited:
+    """What the zygote sent; raises ValueError, KeyError or TypeError for anything else."""
+    fields = _fields(datagram)
+    message: Spawned | Failed | Exited = _EVENTS[fields.pop("type")](**fields)
+    return message
+
+
+def _fields(datagram: bytes) -> dict[str, Any]:
+    fields = json.loads(datagram)
+    if not isinstance(fields, dict):
+        raise ValueError("not a JSON object")
+    return fields
