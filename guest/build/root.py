@@ -1,0 +1,29 @@
+"""The guest's root file system: an interpreter, the agent, and /init."""
+
+from __future__ import annotations
+
+from guest.build.bytecode import compiled
+from guest.build.inputs import Inputs
+from guest.build.packages import PLACE, agent
+from guest.build.python import interpreter
+from guest.build.tree import Directory, File, Tree
+
+# -I: nothing of the environment counts. -S: no site-packages. -B: the disk is read-only.
+INIT = f"""\
+#!/usr/bin/python3 -ISB
+import sys
+
+sys.path.append("/{PLACE}")
+from guest.agent.main import main
+
+main()
+"""
+
+MOUNT_POINTS = ("proc", "sys", "dev", "run", "tmp")
+"""Where the agent mounts file systems: the disk itself is read-only."""
+
+
+def root_tree(inputs: Inputs) -> Tree:
+    """The whole tree, compiled; raises `BuildError` when a part is missing on this host."""
+    parts = interpreter(inputs) | agent(inputs)
+    return parts | compiled(parts) | {"init": File(INIT.encode(), 0o755)} | {name: Directory() for name in MOUNT_POINTS}
