@@ -37,11 +37,19 @@ class UnsupportedImage(ImageError, NotImplementedError):
     """The image is sound, but of a kind that cannot be used here: another architecture, an unknown compression."""
 
 
+class StorageFull(BoxliteError, OSError):
+    """The file system that keeps boxes and images has no room left."""
+
+
 # Engines and virtual machines
 
 
 class EngineUnavailable(BoxliteError, OSError):
     """No virtual machine can be started here: a program, library, kernel or permission is missing."""
+
+
+class ZygoteError(BoxliteError, ChildProcessError):
+    """The process that starts the virtual machines has ended, or could not start one."""
 
 
 class BoxError(BoxliteError):
@@ -52,5 +60,61 @@ class BoxError(BoxliteError):
         self.box = box
 
 
+class BootFailed(BoxError, RuntimeError):
+    """The box's virtual machine did not get ready; `console` is the tail of what it printed."""
+
+    def __init__(self, box: str, reason: str, console: str = "") -> None:
+        super().__init__(box, f"the start failed: {reason}" + (f"; its console:\n{console}" if console else ""))
+        self.reason = reason
+        self.console = console
+
+
+class BoxDied(BoxError, ConnectionError):
+    """The box's virtual machine ended on its own; `console` is the tail of what it printed."""
+
+    def __init__(self, box: str, reason: str, console: str = "") -> None:
+        super().__init__(box, f"the virtual machine died: {reason}" + (f"; its console:\n{console}" if console else ""))
+        self.reason = reason
+        self.console = console
+
+
 class SocketPathTooLong(BoxliteError, ValueError):
     """The path of a Unix socket would exceed what the operating system takes."""
+
+
+# Commands in a box
+
+
+class InvalidCommand(BoxliteError, ValueError):
+    """A command, or an option of it, that no box could run: empty, with a NUL byte, with an impossible timeout."""
+
+
+class ArgumentsTooLong(BoxliteError, OSError):
+    """The command's arguments and environment are larger than the guest's kernel takes (E2BIG)."""
+
+
+class CommandNotStarted(BoxError, OSError):
+    """The guest could not start the command: it has no process, memory or descriptor left."""
+
+
+class WorkdirNotFound(BoxError, FileNotFoundError):
+    """The working directory does not exist in the box, or is no directory."""
+
+
+class UserNotFound(BoxError, LookupError):
+    """The user or group is not in the box's /etc/passwd or /etc/group."""
+
+
+class OutputTooLarge(BoxError, OverflowError):
+    """A command wrote more than `run` was told to keep; it was killed."""
+
+
+# The portal
+
+
+class PortalLost(BoxError, ConnectionError):
+    """The connection to the guest's agent ended, or what came over it made no sense."""
+
+
+class GuestRefused(BoxError, RuntimeError):
+    """The guest's agent answered a call with an error."""
