@@ -10,41 +10,32 @@ import json
 import sys
 from pathlib import Path
 
-from guest.build.archive import write_tar
 from guest.build.errors import BuildError
 from guest.build.image import write_image
 from guest.build.inputs import Inputs
-from guest.build.root import root_tree
+from guest.build.root import write_root
+
+BUILDERS = {"root": write_root, "image": write_image}
 
 
 def main() -> int:
     """Build what the arguments say."""
-    parser = argparse.ArgumentParser(prog="guest.build", description=__doc__.partition("\n")[0])
-    parser.add_argument(
-        "part", choices=["root", "image"], help="the guest's root as a tar, or builtin/python as a layout"
+    parser = argparse.ArgumentParser(
+        prog="guest.build", description="Build the guest's parts out of this host's files."
     )
+    parser.add_argument("part", choices=BUILDERS, help="the guest's root as a tar, or builtin/python as an OCI layout")
     parser.add_argument("output", type=Path, help="what to write: a file for root, a new directory for image")
-    parser.add_argument("--inputs", type=Path, help="where to write, as JSON, what was read of this host")
+    parser.add_argument("--record", type=Path, help="where to write, as JSON, the result's key and what it was made of")
     arguments = parser.parse_args()
     inputs = Inputs()
     try:
-        if arguments.part == "root":
-            write_root(inputs, arguments.output)
-        else:
-            write_image(inputs, arguments.output)
-        if arguments.inputs:
-            arguments.inputs.write_text(json.dumps(inputs.record()))
+        key = BUILDERS[arguments.part](inputs, arguments.output)
+        if arguments.record:
+            arguments.record.write_text(json.dumps({"key": key} | inputs.record()))
     except (BuildError, OSError) as error:
         print(f"cannot build the guest's {arguments.part}: {error}", file=sys.stderr)  # noqa: T201
         return 1
     return 0
-
-
-def write_root(inputs: Inputs, output: Path) -> None:
-    """Write the guest's root file system as a plain tar."""
-    tree = root_tree(inputs)
-    with output.open("wb") as stream:
-        write_tar(tree, stream)
 
 
 if __name__ == "__main__":

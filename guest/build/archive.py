@@ -2,29 +2,59 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
+import os
 import tarfile
-from pathlib import PurePosixPath
-from typing import IO
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import IO, cast
 
 from guest.build.tree import MTIME, Directory, File, Node, Tree
 
 
-def write_tar(tree: Tree, stream: IO[bytes]) -> None:
-    """Write a plain POSIX tar, parents before children, in the order of the paths."""
-    with tarfile.open(fileobj=stream, mode="w|", format=tarfile.PAX_FORMAT) as archive:
-        complete = {parent: Directory() for parent in _parents(tree)} | dict(tree)
-        for path in sorted(complete, key=lambda path: PurePosixPath(path).parts):
-            node = complete[path]
-            archive.addfile(_header(path, node), io.BytesIO(node.content) if isinstance(node, File) else None)
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What `write_tar` wrote."""
+
+    sha256: str
+    """In hexadecimal."""
+    size: int
+    """In bytes."""
+
+
+def write_tar(tree: Tree, path: Path) -> Written:
+    """Write a plain POSIX tar, parents before children, in the order of the paths; it is on the disk on return."""
+    complete = {parent: Directory() for parent in _parents(tree)} | tree
+    with path.open("wb") as stream:
+        hashing = _Hashing(stream)
+        with tarfile.open(fileobj=cast(IO[bytes], hashing), mode="w|", format=tarfile.PAX_FORMAT) as archive:
+            for name in sorted(complete, key=lambda name: PurePosixPath(name).parts):
+                node = complete[name]
+                archive.addfile(_header(name, node), io.BytesIO(node.content) if isinstance(node, File) else None)
+        stream.flush()
+        os.fsync(stream.fileno())
+        return Written(hashing.sha256.hexdigest(), stream.tell())
+
+
+class _Hashing:
+    """The one method of a file that a tar stream is written with."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream = stream
+        self.sha256 = hashlib.sha256()
+
+    def write(self, data: bytes) -> int:
+        self.sha256.update(data)
+        return self._stream.write(data)
 
 
 def _parents(tree: Tree) -> set[str]:
     return {str(parent) for path in tree for parent in PurePosixPath(path).parents} - {"."}
 
 
-def _header(path: str, node: Node) -> tarfile.TarInfo:
-    header = tarfile.TarInfo(path)
+def _header(name: str, node: Node) -> tarfile.TarInfo:
+    header = tarfile.TarInfo(name)
     header.mtime = MTIME
     if isinstance(node, File):
         header.size = len(node.content)

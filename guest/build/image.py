@@ -37,9 +37,12 @@ TERMINALS = ("dumb", "linux", "screen", "screen-256color", "tmux", "tmux-256colo
 """Descriptions for readline and curses, taken along where the host has them."""
 
 
-def write_image(inputs: Inputs, directory: Path) -> None:
-    """Write builtin/python as an OCI image layout; raises `BuildError` when a part is missing on this host."""
-    write_layout(image_tree(inputs), directory, tag="latest", config=CONFIG)
+def write_image(inputs: Inputs, directory: Path) -> str:
+    """Write builtin/python as an OCI image layout; raises `BuildError` when a part is missing on this host.
+
+    Returns its key: the manifest's SHA-256 in hexadecimal.
+    """
+    return write_layout(image_tree(inputs), directory, tag="latest", config=CONFIG)
 
 
 def image_tree(inputs: Inputs) -> Tree:

@@ -6,9 +6,8 @@ import hashlib
 import json
 import os
 import platform
-import tempfile
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import Any
 
 from guest.build.archive import write_tar
 from guest.build.tree import Tree
@@ -22,10 +21,10 @@ CREATED = "2020-01-01T00:00:00Z"
 """As all times in the layer, see `tree.MTIME`."""
 
 
-def write_layout(tree: Tree, directory: Path, *, tag: str, config: dict[str, Any]) -> None:
+def write_layout(tree: Tree, directory: Path, *, tag: str, config: dict[str, Any]) -> str:
     """Write the layout into `directory`, which must not exist; `config` is the image's execution configuration.
 
-    All of it is on the disk when this returns.
+    Returns the manifest's SHA-256 in hexadecimal. All of it is on the disk by then.
     """
     blobs = directory / "blobs" / "sha256"
     blobs.mkdir(parents=True)
@@ -52,31 +51,14 @@ def write_layout(tree: Tree, directory: Path, *, tag: str, config: dict[str, Any
     }
     _write(directory / "index.json", _json(index))
     _write(directory / "oci-layout", _json({"imageLayoutVersion": "1.0.0"}))
-
-
-class _Hashing:
-    """A file for writing that knows the digest of what went through it."""
-
-    def __init__(self, stream: IO[bytes]) -> None:
-        self._stream = stream
-        self.sha256 = hashlib.sha256()
-
-    def write(self, data: bytes) -> int:
-        self.sha256.update(data)
-        return self._stream.write(data)
+    return str(descriptor["digest"]).removeprefix("sha256:")
 
 
 def _write_layer(tree: Tree, blobs: Path) -> dict[str, Any]:
-    with tempfile.NamedTemporaryFile(dir=blobs, delete=False) as stream:
-        hashing = _Hashing(stream)
-        write_tar(tree, cast(IO[bytes], hashing))
-        stream.flush()
-        os.fsync(stream.fileno())
-        os.fchmod(stream.fileno(), 0o644)
-        size = stream.tell()
-    digest = hashing.sha256.hexdigest()
-    os.rename(stream.name, blobs / digest)
-    return _descriptor("application/vnd.oci.image.layer.v1.tar", digest, size)
+    unnamed = blobs / "layer"
+    written = write_tar(tree, unnamed)
+    unnamed.rename(blobs / written.sha256)
+    return _descriptor("application/vnd.oci.image.layer.v1.tar", written.sha256, written.size)
 
 
 def _write_blob(blobs: Path, media_type: str, content: dict[str, Any]) -> dict[str, Any]:

@@ -38,8 +38,9 @@ def interpreter(inputs: Inputs) -> Tree:
     binary = Path(sys.base_exec_prefix, "bin", stdlib.name).resolve()
     tree: Tree = {
         f"usr/bin/{stdlib.name}": File(inputs.read(binary), 0o755),
-        "usr/bin/python3": Symlink(stdlib.name),
-        "usr/bin/python": Symlink(stdlib.name),
+        # Absolute, so that /bin/python3 too leads the interpreter to /usr: it follows this link, but not /bin.
+        "usr/bin/python3": Symlink(f"/usr/bin/{stdlib.name}"),
+        "usr/bin/python": Symlink(f"/usr/bin/{stdlib.name}"),
         "bin": Symlink("usr/bin"),
         "sbin": Symlink("usr/bin"),
         "usr/sbin": Symlink("bin"),

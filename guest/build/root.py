@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from guest.build.archive import write_tar
 from guest.build.bytecode import compiled
 from guest.build.inputs import Inputs
 from guest.build.packages import PLACE, agent
@@ -23,7 +26,15 @@ MOUNT_POINTS = ("proc", "sys", "dev", "run", "tmp")
 """Where the agent mounts file systems: the disk itself is read-only."""
 
 
+def write_root(inputs: Inputs, path: Path) -> str:
+    """Write the guest's root as a plain tar; raises `BuildError` when a part is missing on this host.
+
+    Returns its key: the tar's SHA-256 in hexadecimal.
+    """
+    return write_tar(root_tree(inputs), path).sha256
+
+
 def root_tree(inputs: Inputs) -> Tree:
-    """The whole tree, compiled; raises `BuildError` when a part is missing on this host."""
+    """The guest's root file system."""
     parts = interpreter(inputs) | agent(inputs)
     return parts | compiled(parts) | {"init": File(INIT.encode(), 0o755)} | {name: Directory() for name in MOUNT_POINTS}
