@@ -60,6 +60,34 @@ class BoxError(BoxliteError):
         self.box = box
 
 
+class IllegalTransition(BoxError, RuntimeError):
+    """What was asked of the box is not possible in the state that it is in."""
+
+
+class BoxStopped(BoxError, RuntimeError):
+    """The box was stopped or removed while something was asked of it."""
+
+
+class BoxExists(BoxError, ValueError):
+    """There is a box of that name already."""
+
+
+class BoxNotFound(BoxError, LookupError):
+    """There is no box of that name."""
+
+
+class InvalidOptions(BoxliteError, ValueError):
+    """An option of a box or of a runtime that cannot be honoured."""
+
+
+class RuntimeClosed(BoxliteError, RuntimeError):
+    """The block of `open_runtime` was left; its boxes are gone."""
+
+
+class DiskError(BoxliteError, OSError):
+    """A disk could not be made: no space, no permission, or a missing program."""
+
+
 class BootFailed(BoxError, RuntimeError):
     """The box's virtual machine did not get ready; `console` is the tail of what it printed."""
 

@@ -2,6 +2,7 @@
 
 from vmm_ffi.spec.instance import (
     AGENT_PORT,
+    MAX_SOCKET_PATH,
     READY_PORT,
     Accelerator,
     DiskSpec,
@@ -10,11 +11,26 @@ from vmm_ffi.spec.instance import (
     SpecError,
     VmmKind,
 )
-from vmm_ffi.spec.messages import Exited, Failed, Kill, Spawn, Spawned, decode_event, decode_request, encode
+from vmm_ffi.spec.messages import (
+    MAX_DATAGRAM,
+    SHIM_FAILED,
+    Exited,
+    Failed,
+    Kill,
+    Spawn,
+    Spawned,
+    decode_event,
+    decode_request,
+    encode,
+    key_of,
+)
 
 __all__ = [
     "AGENT_PORT",
+    "MAX_DATAGRAM",
+    "MAX_SOCKET_PATH",
     "READY_PORT",
+    "SHIM_FAILED",
     "Accelerator",
     "DiskSpec",
     "Exited",
@@ -29,4 +45,5 @@ __all__ = [
     "decode_event",
     "decode_request",
     "encode",
+    "key_of",
 ]

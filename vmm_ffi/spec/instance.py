@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Self
 
 import attrs
@@ -18,7 +18,11 @@ READY_PORT = 2696
 MAX_SOCKET_PATH = 107
 """Longest path of a Unix socket, in bytes: sockaddr_un.sun_path less its NUL (unix(7))."""
 
+MAX_SERIAL = 20
+"""Longest serial number of a disk (virtio 1.2, VIRTIO_BLK_T_GET_ID)."""
+
 _TOKEN = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+_KERNEL_ARGUMENT = re.compile(r"[!-~]+")
 
 
 class SpecError(ValueError):
@@ -39,29 +43,49 @@ class Accelerator(enum.StrEnum):
     TCG = "tcg"
 
 
-def _token(instance: object, attribute: attrs.Attribute[str], value: str) -> None:
-    if not _TOKEN.fullmatch(value):
+def _token(instance: object, attribute: attrs.Attribute[str], value: object) -> None:
+    if not isinstance(value, str) or not _TOKEN.fullmatch(value):
         raise SpecError(f"{attribute.name} must be 1 to 64 of [A-Za-z0-9_.-], not {value!r}")
 
 
-def _absolute(instance: object, attribute: attrs.Attribute[str], value: str) -> None:
-    if not value.startswith("/") or "\0" in value:
+def _serial(instance: object, attribute: attrs.Attribute[str], value: str) -> None:
+    _token(instance, attribute, value)
+    if len(value) > MAX_SERIAL:
+        raise SpecError(f"{attribute.name} takes {MAX_SERIAL} characters, not {value!r}")
+
+
+def _absolute(instance: object, attribute: attrs.Attribute[str], value: object) -> None:
+    if not isinstance(value, str) or not value.startswith("/") or "\0" in value:
         raise SpecError(f"{attribute.name} must be an absolute path, not {value!r}")
 
 
 def _socket_path(instance: object, attribute: attrs.Attribute[str], value: str) -> None:
     _absolute(instance, attribute, value)
-    length = len(value.encode())
+    length = len(value.encode(errors="surrogateescape"))
     if length > MAX_SOCKET_PATH:
         raise SpecError(f"{attribute.name} has {length} bytes, a Unix socket takes {MAX_SOCKET_PATH}: {value}")
 
 
+def _kernel_arguments(instance: object, attribute: attrs.Attribute[Any], value: Iterable[object]) -> None:
+    for argument in value:
+        if not isinstance(argument, str) or not _KERNEL_ARGUMENT.fullmatch(argument):
+            raise SpecError(f"{attribute.name} are printable ASCII without spaces, not {argument!r}")
+
+
 def _at_least(least: int) -> Any:
-    def check(instance: object, attribute: attrs.Attribute[int], value: int) -> None:
-        if value < least:
-            raise SpecError(f"{attribute.name} must be at least {least}, not {value}")
+    def check(instance: object, attribute: attrs.Attribute[int], value: object) -> None:
+        if not isinstance(value, int) or value < least:
+            raise SpecError(f"{attribute.name} must be a number of at least {least}, not {value!r}")
 
     return check
+
+
+def _unique(name: str, values: Iterable[object]) -> None:
+    seen = set()
+    for value in values:
+        if value in seen:
+            raise SpecError(f"{name} {value!r} is given twice")
+        seen.add(value)
 
 
 @attrs.frozen
@@ -69,7 +93,7 @@ class DiskSpec:
     """A raw disk image, which the guest finds by its serial number."""
 
     path: str = attrs.field(validator=_absolute)
-    serial: str = attrs.field(validator=[_token, attrs.validators.max_len(20)])
+    serial: str = attrs.field(validator=_serial)
     read_only: bool = True
 
 
@@ -77,7 +101,7 @@ class DiskSpec:
 class PortSpec:
     """A byte stream between guest and host: `path` is a Unix socket on which the host listens."""
 
-    number: int
+    number: int = attrs.field(validator=_at_least(1))
     path: str = attrs.field(validator=_socket_path)
 
 
@@ -85,8 +109,9 @@ class PortSpec:
 class InstanceSpec:
     """Everything that an engine needs to know of one virtual machine.
 
-    The first of `disks` is the guest's root. Sizes are in MiB. `kernel` is an ELF file that QEMU boots by PVH;
-    krun brings its own. The console goes to the shim's standard output.
+    The first of `disks` is the guest's root, whose `/init` runs. Sizes are in MiB. `kernel` is an ELF file that QEMU
+    boots by PVH; krun brings its own. The console goes to the shim's standard output. Constructing one raises
+    `SpecError` where a field is out of its range.
     """
 
     box_id: str = attrs.field(validator=_token)
@@ -94,13 +119,20 @@ class InstanceSpec:
     kernel: str = attrs.field(validator=_absolute)
     disks: tuple[DiskSpec, ...] = attrs.field(validator=attrs.validators.min_len(1))
     ports: tuple[PortSpec, ...] = ()
-    kernel_args: tuple[str, ...] = ()
+    kernel_args: tuple[str, ...] = attrs.field(default=(), validator=_kernel_arguments)
     cpus: int = attrs.field(default=1, validator=_at_least(1))
     memory_mib: int = attrs.field(default=256, validator=_at_least(64))
     accelerator: Accelerator = Accelerator.TCG
+    parallel_cpus: bool = False
+    """Under TCG: a host thread for each virtual CPU. Needs a QEMU in which that works; see `boxlite.vmm.engines`."""
     network: bool = False
     program: str | None = attrs.field(default=None, validator=attrs.validators.optional(_absolute))
     """Path of QEMU; None looks in PATH."""
+
+    def __attrs_post_init__(self) -> None:
+        """The guest tells disks by serial number and ports by number, so each of them must be unique."""
+        _unique("the disk serial", (disk.serial for disk in self.disks))
+        _unique("the port", (port.number for port in self.ports))
 
     def to_json(self) -> dict[str, Any]:
         """The same as `from_json` takes: nothing but dicts, lists, strings, numbers and booleans."""
@@ -108,7 +140,7 @@ class InstanceSpec:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
-        """Raises `SpecError` or `TypeError` for what is not a specification."""
+        """Raises ValueError (`SpecError` is one), KeyError or TypeError for what is not a specification."""
         fields = dict(data)
         return cls(
             **fields

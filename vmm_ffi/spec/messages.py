@@ -1,18 +1,24 @@
 """The datagrams between the host and its zygote: one JSON object each, over a SOCK_SEQPACKET pair.
 
-Host to zygote: `Spawn` (with the console's write end as SCM_RIGHTS ancillary data) and `Kill`. Zygote to host: `Spawned`
-or `Failed` for each `Spawn`, then `Exited` for each `Spawned`. `key` is the host's name for the instance, unique in
-the zygote's life, so that no message can be about a recycled pid.
+Host to zygote: `Spawn` (with the console's write end as SCM_RIGHTS ancillary data) and `Kill`. Zygote to host:
+`Spawned` or `Failed` for each `Spawn`, then `Exited` for each `Spawned`. `key` is the host's name for the instance,
+unique in the zygote's life, so that no message can be about a recycled pid.
 """
 
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, Final
 
 import attrs
 
 from vmm_ffi.spec.instance import InstanceSpec
+
+MAX_DATAGRAM: Final = 128 * 1024
+"""Bytes; Linux lets a little more than this pass in one piece by default (socket(7), wmem_default)."""
+
+SHIM_FAILED: Final = 125
+"""The exit status of a shim that could not become its virtual machine; the console says why."""
 
 
 @attrs.frozen
@@ -80,6 +86,15 @@ def decode_event(datagram: bytes) -> Spawned | Failed | Exited:
     fields = _fields(datagram)
     message: Spawned | Failed | Exited = _EVENTS[fields.pop("type")](**fields)
     return message
+
+
+def key_of(datagram: bytes) -> int | None:
+    """The key in a datagram that could not be decoded, as far as there is one, so that it can be answered."""
+    try:
+        key = _fields(datagram).get("key")
+    except ValueError:
+        return None
+    return key if isinstance(key, int) else None
 
 
 def _fields(datagram: bytes) -> dict[str, Any]:

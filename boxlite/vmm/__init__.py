@@ -1,0 +1,1 @@
+"""Virtual machines as the host controls them: the choice of an engine, the kernel, the zygote, the processes."""

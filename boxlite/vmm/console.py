@@ -1,0 +1,70 @@
+"""What a virtual machine printed: the last of it, in bounded memory."""
+
+from __future__ import annotations
+
+import re
+from typing import Final, final
+
+import trio
+
+CAPACITY: Final = 64 * 1024
+"""Bytes kept by default."""
+
+_CHUNK = 64 * 1024
+_PAUSE = 0.005
+_CONTROL_SEQUENCE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[ -~])")
+
+
+def printable(raw: bytes | bytearray) -> str:
+    """The text of `raw`, safe to show on a terminal.
+
+    What a guest prints is hostile: escape sequences can retitle, repaint and answer in the user's name, and
+    invisible characters can reorder a line. Of the characters that do not print, newline and tab remain.
+    """
+    text = _CONTROL_SEQUENCE.sub("", raw.decode(errors="replace"))
+    return "".join(character for character in text if character.isprintable() or character in "\n\t")
+
+
+@final
+class Console:
+    """The end of a virtual machine's output: kernel, agent and engine, as they wrote it."""
+
+    def __init__(self, capacity: int = CAPACITY) -> None:
+        """Keeps the last `capacity` bytes."""
+        self._capacity = capacity
+        self._kept = bytearray()
+        self._received = 0
+        self._ended = trio.Event()
+
+    @property
+    def received(self) -> int:
+        """How many bytes came in all."""
+        return self._received
+
+    def raw(self) -> bytes:
+        """The last bytes, as they came."""
+        return bytes(self._kept)
+
+    def tail(self, lines: int = 20) -> str:
+        """The last lines as text that is safe to print, without a newline at the end."""
+        return "\n".join(printable(self._kept).rstrip().splitlines()[-lines:])
+
+    async def wait_ended(self) -> None:
+        """Returns when the last process that could write has closed its end."""
+        await self._ended.wait()
+
+    async def drain(self, stream: trio.lowlevel.FdStream) -> None:
+        """Keeps reading until the end, then closes the stream.
+
+        A guest that prints without end is slowed down to one chunk each few milliseconds, since reading as fast as
+        it writes would take the host's processor.
+        """
+        try:
+            async with stream:
+                while chunk := await stream.receive_some(_CHUNK):
+                    self._received += len(chunk)
+                    self._kept += chunk
+                    del self._kept[: -self._capacity]
+                    await trio.sleep(_PAUSE)
+        finally:
+            self._ended.set()

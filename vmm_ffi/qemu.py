@@ -1,0 +1,140 @@
+"""The QEMU engine: its `microvm` machine, with the kernel of libkrunfw."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from typing import NoReturn
+
+import attrs
+
+from vmm_ffi.spec import Accelerator, DiskSpec, InstanceSpec, PortSpec
+from vmm_ffi.vmm import Vmm, VmmError, VmmInstance
+
+PROGRAM = "qemu-system-x86_64"
+
+PORT_NAME = "org.boxlite.{number}"
+"""What the guest finds in /sys/class/virtio-ports/*/name."""
+
+VIRTIO_SLOTS = 8
+"""How many virtio devices a microvm without ACPI takes (QEMU, hw/i386/microvm.c)."""
+
+_KERNEL_ARGUMENTS = (
+    "console=hvc0",
+    "root=/dev/vda",
+    "ro",
+    "init=/init",
+    # The machine has no power switch: a reset by triple fault, with -no-reboot, is what ends QEMU.
+    "reboot=t",
+    "panic=-1",
+    "quiet",
+)
+
+
+def command_line(spec: InstanceSpec) -> list[str]:
+    """The arguments of QEMU, its own name left out; raises `VmmError` where the machine lacks room."""
+    devices = [
+        *(argument for index, disk in enumerate(spec.disks) for argument in _disk(index, disk)),
+        *_console(),
+        *(argument for index, port in enumerate(spec.ports, start=1) for argument in _port(index, port)),
+        *_random(),
+        *(_network() if spec.network else ()),
+    ]
+    # The console and all ports share one device, and the random generator is one.
+    slots = len(spec.disks) + 2 + spec.network
+    if slots > VIRTIO_SLOTS:
+        raise VmmError(f"{len(spec.disks)} disks need {slots} virtio devices, the microvm machine has {VIRTIO_SLOTS}")
+    return [
+        *("-name", spec.box_id),
+        # Nothing but what is named here: no default devices, no configuration of the user's, no monitor.
+        *("-nodefaults", "-no-user-config", "-display", "none", "-monitor", "none", "-no-reboot"),
+        *("-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"),
+        *("-M", "microvm,acpi=off,dump-guest-core=off"),
+        *_processor(spec),
+        *("-m", f"{spec.memory_mib}M"),
+        *("-kernel", spec.kernel),
+        *("-append", " ".join((*_KERNEL_ARGUMENTS, *spec.kernel_args))),
+        *devices,
+    ]
+
+
+def _processor(spec: InstanceSpec) -> list[str]:
+    if spec.accelerator is Accelerator.KVM:
+        accelerator, model = "kvm", "host"
+    else:
+        accelerator = _option("tcg", thread="multi" if spec.parallel_cpus else "single")
+        # Without SVM the kernel does not set KVM up in the guest, which would be of no use and take time.
+        model = "max,svm=off"
+    return ["-accel", accelerator, "-cpu", model, "-smp", str(spec.cpus)]
+
+
+def _disk(index: int, disk: DiskSpec) -> list[str]:
+    node = f"disk{index}"
+    backend = {
+        "node-name": node,
+        "read-only": "on" if disk.read_only else "off",
+        # What the guest frees becomes a hole in the file.
+        "discard": "unmap",
+        "file.driver": "file",
+        "file.filename": disk.path,
+    }
+    return [
+        *("-blockdev", _option("driver=raw", **backend)),
+        *("-device", _option("virtio-blk-device", drive=node, serial=disk.serial)),
+    ]
+
+
+def _console() -> list[str]:
+    # signal=off: a ^C that the guest prints, or that comes from a terminal, is no signal to QEMU.
+    return [
+        *("-chardev", _option("stdio", id="console", signal="off")),
+        *("-device", "virtio-serial-device"),
+        *("-device", _option("virtconsole", chardev="console")),
+    ]
+
+
+def _port(index: int, port: PortSpec) -> list[str]:
+    chardev = f"port{index}"
+    return [
+        *("-chardev", _option("socket", id=chardev, path=port.path)),
+        *("-device", _option("virtserialport", chardev=chardev, name=PORT_NAME.format(number=port.number))),
+    ]
+
+
+def _random() -> list[str]:
+    return [
+        *("-object", _option("rng-random", id="random", filename="/dev/urandom")),
+        *("-device", _option("virtio-rng-device", rng="random")),
+    ]
+
+
+def _network() -> list[str]:
+    return ["-netdev", _option("user", id="network"), "-device", _option("virtio-net-device", netdev="network")]
+
+
+def _option(first: str, **values: str) -> str:
+    """`first,name=value,…`: QEMU ends a value at a comma, unless it is doubled (qemu-options, QemuOpts)."""
+    return ",".join([first, *(f"{name}={value.replace(',', ',,')}" for name, value in values.items())])
+
+
+@attrs.frozen
+class QemuInstance(VmmInstance):
+    """A virtual machine that is a QEMU process."""
+
+    program: str
+    arguments: list[str]
+
+    def enter(self) -> NoReturn:
+        """Replaces this process by QEMU."""
+        os.execve(self.program, [self.program, *self.arguments], dict(os.environ))
+
+
+class QemuVmm(Vmm):
+    """Runs virtual machines with QEMU, on KVM or in software."""
+
+    def create(self, spec: InstanceSpec) -> QemuInstance:
+        """Raises `VmmError` without QEMU, or where the machine has no room for the disks."""
+        program = spec.program or shutil.which(PROGRAM)
+        if program is None:
+            raise VmmError(f"{PROGRAM} is not in PATH ({os.environ.get('PATH', '')}): install qemu-system-x86")
+        return QemuInstance(program, command_line(spec))

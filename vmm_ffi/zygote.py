@@ -1,0 +1,195 @@
+"""The process that forks shims: `python -m vmm_ffi.zygote HOST_PID`, with a SOCK_SEQPACKET socket as standard input.
+
+It is small and has a single thread, so a fork takes a few milliseconds, and the kernel's promise to end a shim with
+its parent (PR_SET_PDEATHSIG, which is bound to the parent's thread) holds. It lives as long as its host: when the host
+ends, or closes its end of the socket, it kills its shims, reaps them, and ends.
+"""
+
+from __future__ import annotations
+
+import collections
+import gc
+import os
+import selectors
+import signal
+import socket
+import sys
+from collections.abc import Callable
+
+import attrs
+
+from vmm_ffi import shim
+from vmm_ffi.spec import MAX_DATAGRAM, Exited, Failed, Kill, Spawn, Spawned, decode_request, encode, key_of
+
+_SIZE_OF_INT = 4
+
+
+@attrs.frozen
+class _Shim:
+    """A forked child that is not yet reaped: until then, its pid belongs to nobody else."""
+
+    key: int
+    pid: int
+    pidfd: int
+
+
+class Zygote:
+    """The loop: requests from the host in, shims and their ends out."""
+
+    def __init__(self, host: socket.socket, host_pidfd: int) -> None:
+        """Owns both from now on."""
+        self._host = host
+        self._host_pidfd = host_pidfd
+        self._selector = selectors.DefaultSelector()
+        self._shims: dict[int, _Shim] = {}
+        self._outbox: collections.deque[bytes] = collections.deque()
+        self._serving = True
+
+    def serve(self) -> None:
+        """Returns when the host has ended or hung up, and every shim is dead and reaped."""
+        self._host.setblocking(False)
+        self._selector.register(self._host, selectors.EVENT_READ, self._on_host)
+        # Another process may hold a copy of the host's end of the socket, so its end of file is not enough.
+        self._selector.register(self._host_pidfd, selectors.EVENT_READ, self._on_host_ended)
+        while self._serving:
+            for ready, events in self._selector.select():
+                handle: Callable[[int], None] = ready.data
+                handle(events)
+        for child in list(self._shims.values()):
+            signal.pidfd_send_signal(child.pidfd, signal.SIGKILL)
+        for child in list(self._shims.values()):
+            self._reap(child)
+
+    def _on_host_ended(self, events: int) -> None:
+        self._serving = False
+
+    def _on_host(self, events: int) -> None:
+        if events & selectors.EVENT_WRITE:
+            self._flush()
+        if events & selectors.EVENT_READ:
+            self._receive()
+
+    def _receive(self) -> None:
+        try:
+            datagram, ancillary, flags, _ = self._host.recvmsg(
+                MAX_DATAGRAM, socket.CMSG_SPACE(_SIZE_OF_INT), socket.MSG_CMSG_CLOEXEC
+            )
+        except BlockingIOError:
+            return
+        except ConnectionError:
+            datagram, ancillary, flags = b"", [], 0
+        if not datagram:
+            self._serving = False
+            return
+        descriptors = _descriptors(ancillary)
+        try:
+            self._handle(datagram, descriptors, whole=not flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC))
+        finally:
+            for descriptor in descriptors:
+                os.close(descriptor)
+
+    def _handle(self, datagram: bytes, descriptors: list[int], *, whole: bool) -> None:
+        try:
+            if not whole:
+                raise ValueError("the datagram is too long")
+            request = decode_request(datagram)
+        except (ValueError, KeyError, TypeError) as error:
+            key = key_of(datagram)
+            if key is not None and key not in self._shims:
+                self._send(Failed(key, f"the request is malformed: {error}"))
+            return
+        match request:
+            case Spawn():
+                self._spawn(request, descriptors)
+            case Kill():
+                self._kill(request)
+
+    def _spawn(self, request: Spawn, descriptors: list[int]) -> None:
+        if request.key in self._shims:
+            return
+        if len(descriptors) != 1:
+            self._send(Failed(request.key, f"{len(descriptors)} descriptors came along, not one for the console"))
+            return
+        zygote = os.getpid()
+        try:
+            pid = os.fork()
+        except OSError as error:
+            self._send(Failed(request.key, f"cannot fork: {error}"))
+            return
+        if pid == 0:
+            shim.become(request.spec, descriptors[0], zygote)
+        try:
+            child = _Shim(request.key, pid, os.pidfd_open(pid))
+        except OSError as error:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            self._send(Failed(request.key, f"cannot watch the shim: {error}"))
+            return
+        self._shims[request.key] = child
+        self._selector.register(child.pidfd, selectors.EVENT_READ, lambda events: self._reap(child))
+        self._send(Spawned(request.key, pid))
+
+    def _kill(self, request: Kill) -> None:
+        child = self._shims.get(request.key)
+        if child is not None:
+            try:
+                signal.pidfd_send_signal(child.pidfd, request.signal)
+            except (OSError, TypeError, OverflowError):
+                # It has ended and its end is about to be reported, or there is no such signal.
+                return
+
+    def _reap(self, child: _Shim) -> None:
+        _, status = os.waitpid(child.pid, 0)
+        self._selector.unregister(child.pidfd)
+        os.close(child.pidfd)
+        del self._shims[child.key]
+        self._send(Exited(child.key, status))
+
+    def _send(self, event: Spawned | Failed | Exited) -> None:
+        """Never blocks: a host that does not read must not keep the zygote from noticing its death."""
+        self._outbox.append(encode(event))
+        self._flush()
+
+    def _flush(self) -> None:
+        while self._outbox:
+            try:
+                self._host.send(self._outbox[0], socket.MSG_NOSIGNAL)
+            except BlockingIOError:
+                break
+            except OSError:
+                # Nobody listens any more; reading will say so too.
+                self._outbox.clear()
+            else:
+                self._outbox.popleft()
+        waiting = selectors.EVENT_WRITE if self._outbox else 0
+        self._selector.modify(self._host, selectors.EVENT_READ | waiting, self._on_host)
+
+
+def _descriptors(ancillary: list[tuple[int, int, bytes]]) -> list[int]:
+    """The file descriptors among a message's ancillary data (unix(7), SCM_RIGHTS)."""
+    return [
+        int.from_bytes(data[start : start + _SIZE_OF_INT], sys.byteorder)
+        for level, kind, data in ancillary
+        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS)
+        for start in range(0, len(data) - len(data) % _SIZE_OF_INT, _SIZE_OF_INT)
+    ]
+
+
+def main(arguments: list[str]) -> int:
+    """Serves the host, which must be the parent of this process."""
+    host_pid = int(arguments[0])
+    try:
+        host_pidfd = os.pidfd_open(host_pid)
+    except ProcessLookupError:
+        return 0
+    if os.getppid() != host_pid:
+        # The host has ended already, and the number may be another process's by now.
+        return 0
+    # Objects that the collector no longer visits stay shared with the shims.
+    gc.freeze()
+    Zygote(socket.socket(fileno=os.dup(0)), host_pidfd).serve()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
