@@ -37,6 +37,10 @@ class UnsupportedImage(ImageError, NotImplementedError):
     """The image is sound, but of a kind that cannot be used here: another architecture, an unknown compression."""
 
 
+class GuestBuildFailed(BoxliteError, RuntimeError):
+    """The guest's root disk or a builtin image could not be made out of this host's files."""
+
+
 class StorageFull(BoxliteError, OSError):
     """The file system that keeps boxes and images has no room left."""
 
