@@ -82,7 +82,6 @@ async def ensure_builtin(name: str, directory: Path) -> Path:
 
 
 async def _ensure(part: _Part, directory: Path) -> Path:
-    directory.mkdir(parents=True, exist_ok=True)
     current = await trio.to_thread.run_sync(_current, part, directory)
     if current is not None:
         return current
@@ -128,6 +127,7 @@ async def _publish(part: _Part, output: Path, result: Path, workspace: Workspace
 
 def _current(part: _Part, directory: Path) -> Path | None:
     """The result, where this environment's record shows that it holds still; marks it as asked for."""
+    directory.mkdir(parents=True, exist_ok=True)
     remove_abandoned(directory)
     record = part.record(directory)
     try:
