@@ -8,23 +8,50 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import hashlib
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import TypeAlias
 
-from boxlite.errors import StorageFull
+from boxlite.errors import ImageError, StorageFull
 from boxlite.images.ext4 import plan_ext4, write_ext4
+from boxlite.images.layers import unpack_layer
+from boxlite.images.layout import Layer
 from boxlite.images.limits import DEFAULT_LIMITS, Limits
 from boxlite.images.merge import Merge
 from boxlite.images.tar import TarEntry, read_tar
 from boxlite.images.tree import Directory
 
+FORMAT_VERSION = 1
+"""Of the disks. It grows when the same layers give another disk than before, and is for the names of kept disks."""
+
 TEMPORARY_SUFFIX = ".partial"
 """Of files that are being written, or were when their process was killed."""
 
-Check = Callable[[], None]
+Check: TypeAlias = Callable[[], None]
+
+
+def build_disk(
+    layers: Sequence[Layer], output: Path, *, limits: Limits = DEFAULT_LIMITS, check: Check = lambda: None
+) -> None:
+    """Writes the disk of an image to `output`, which it replaces at once when it is complete.
+
+    Raises what `unpack_layer` and `tar_to_disk` do, with the layer's digest in the message.
+    """
+    with tempfile.TemporaryFile(dir=output.parent) as file, _storage_errors(output):
+        spool = file.fileno()
+        merge = Merge(limits)
+        end = 0
+        for layer in layers:
+            start = end
+            with _naming(f"layer {layer.descriptor.digest}"):
+                end = unpack_layer(layer, spool, start, limits.unpacked_bytes - start, check=check)
+                merge.apply(_checked(read_tar(spool, start, end), check))
+        identity = " ".join(str(layer.diff_id) for layer in layers).encode()
+        _write_disk(merge.root, spool, output, identity=identity, check=check)
 
 
 def tar_to_disk(tar: Path, output: Path, *, limits: Limits = DEFAULT_LIMITS, check: Check = lambda: None) -> None:
@@ -33,10 +60,19 @@ def tar_to_disk(tar: Path, output: Path, *, limits: Limits = DEFAULT_LIMITS, che
     Raises `ImageDamaged`, `UnsupportedImage` and `LayerRejected` for the archive, `StorageFull` and OSError for the
     disk.
     """
-    with tar.open("rb") as spool, _storage_errors(output):
+    with tar.open("rb") as file, _storage_errors(output):
+        spool = file.fileno()
         merge = Merge(limits)
-        merge.apply(_checked(read_tar(spool.fileno(), 0, os.fstat(spool.fileno()).st_size), check))
-        _write_disk(merge.root, spool.fileno(), output, identity=b"", check=check)
+        merge.apply(_checked(read_tar(spool, 0, os.fstat(spool).st_size), check))
+        _write_disk(merge.root, spool, output, identity=b"", check=check)
+
+
+def remove_stale(directory: Path) -> None:
+    """Removes what killed processes left of unfinished disks; what is being written now stays. Raises OSError."""
+    for path in directory.glob(f"*{TEMPORARY_SUFFIX}"):
+        with contextlib.suppress(FileNotFoundError, BlockingIOError), path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            path.unlink()
 
 
 def _checked(entries: Iterator[TarEntry], check: Check) -> Iterator[TarEntry]:
@@ -48,24 +84,25 @@ def _checked(entries: Iterator[TarEntry], check: Check) -> Iterator[TarEntry]:
 def _write_disk(root: Directory, spool: int, output: Path, *, identity: bytes, check: Check) -> None:
     """`identity` tells this content from all others; the file system's UUID comes from it."""
     plan = plan_ext4(root, check=check)
-    with _replacing(output) as file:
+    with _replacing(output) as file, _storage_errors(output, needed=plan.size):
         write_ext4(plan, spool, file, uuid=hashlib.sha256(identity).digest()[:16], check=check)
+        os.fsync(file)
 
 
 @contextlib.contextmanager
 def _replacing(output: Path) -> Iterator[int]:
     """A file that gets its name when the block ends well, and is removed otherwise."""
-    fd, temporary = tempfile.mkstemp(dir=output.parent, prefix=output.name + ".", suffix=TEMPORARY_SUFFIX)
+    fd, temporary = _locked_temporary(output)
     try:
         try:
             yield fd
             os.fchmod(fd, 0o400)
-            os.fsync(fd)
+            os.rename(temporary, output)
         finally:
             os.close(fd)
-        os.rename(temporary, output)
     except BaseException:
-        os.unlink(temporary)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
         raise
     directory = os.open(output.parent, os.O_RDONLY | os.O_DIRECTORY)
     try:
@@ -74,13 +111,35 @@ def _replacing(output: Path) -> Iterator[int]:
         os.close(directory)
 
 
+def _locked_temporary(output: Path) -> tuple[int, str]:
+    """The lock says that its writer lives. Between making and locking it, `remove_stale` may have taken it for dead."""
+    while True:
+        fd, path = tempfile.mkstemp(dir=output.parent, prefix=f"{output.name}.", suffix=TEMPORARY_SUFFIX)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.fstat(fd).st_nlink:
+                return fd, path
+        except BlockingIOError:
+            pass
+        os.close(fd)
+
+
 @contextlib.contextmanager
-def _storage_errors(output: Path) -> Iterator[None]:
+def _storage_errors(output: Path, needed: int | None = None) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise
+        size = f" of {needed} bytes" if needed else ""
         raise StorageFull(
-            f"no room left in {output.parent} while the disk {output.name} was built; free some space there"
+            f"no room in {output.parent} to build the disk {output.name}{size}: free some there"
         ) from error
+
+
+@contextlib.contextmanager
+def _naming(what: str) -> Iterator[None]:
+    try:
+        yield
+    except ImageError as error:
+        raise type(error)(f"{what}: {error}") from error.__cause__

@@ -24,6 +24,7 @@ from boxlite.images.ext4.structures import (
     inode,
     superblock,
 )
+from boxlite.images.sparse import write_sparse
 from boxlite.images.tree import Directory, File, Special, Symlink
 
 __all__ = ["Ext4Plan", "plan_ext4", "write_ext4"]
@@ -55,13 +56,13 @@ def _write_content(
     content_at = _content_at(geometry, planned)
     if planned.leaves:
         leaves = extent_leaf_blocks(content_at, planned.blocks)
-        _write(output, leaves, (geometry.content + planned.start) * BLOCK_SIZE)
+        write_sparse(output, leaves, (geometry.content + planned.start) * BLOCK_SIZE)
     if planned.xattrs.block:
-        _write(output, planned.xattrs.block, (content_at - 1) * BLOCK_SIZE)
+        write_sparse(output, planned.xattrs.block, (content_at - 1) * BLOCK_SIZE)
     if isinstance(planned.node, File):
         _copy(spool, planned.node.offset, output, content_at * BLOCK_SIZE, planned.size, check)
     elif planned.content:
-        _write(output, planned.content, content_at * BLOCK_SIZE)
+        write_sparse(output, planned.content, content_at * BLOCK_SIZE)
 
 
 def _content_at(geometry: Geometry, planned: PlannedInode) -> int:
@@ -76,16 +77,7 @@ def _copy(spool: int, source: int, output: int, target: int, size: int, check: C
         data = os.pread(spool, wanted, source + done)
         if len(data) != wanted:
             raise OSError("the spool file has become shorter while it was read")
-        if data.count(0) != wanted:
-            _write(output, data, target + done)
-
-
-def _write(output: int, data: bytes, position: int) -> None:
-    view = memoryview(data)
-    while view:
-        written = os.pwrite(output, view, position)
-        view = view[written:]
-        position += written
+        write_sparse(output, data, target + done)
 
 
 def _write_inode_tables(plan: Ext4Plan, output: int) -> None:
@@ -93,10 +85,10 @@ def _write_inode_tables(plan: Ext4Plan, output: int) -> None:
     geometry = plan.geometry
     tables_at = geometry.inode_tables * BLOCK_SIZE
     root, *others = plan.inodes
-    _write(output, _inode_bytes(geometry, root), tables_at + (root.number - 1) * INODE_SIZE)
+    write_sparse(output, _inode_bytes(geometry, root), tables_at + (root.number - 1) * INODE_SIZE)
     for first in range(0, len(others), _TABLE_BATCH):
         batch = b"".join(_inode_bytes(geometry, planned) for planned in others[first : first + _TABLE_BATCH])
-        _write(output, batch, tables_at + (FIRST_INODE - 1 + first) * INODE_SIZE)
+        write_sparse(output, batch, tables_at + (FIRST_INODE - 1 + first) * INODE_SIZE)
 
 
 def _inode_bytes(geometry: Geometry, planned: PlannedInode) -> bytes:
@@ -133,9 +125,9 @@ def _write_groups(plan: Ext4Plan, output: int, uuid: bytes) -> None:
     )
     descriptors = b""
     for group, (blocks, blocks_used, inodes_used) in enumerate(_group_counts(geometry, used_inodes)):
-        _write(output, bitmap(blocks_used, blocks), (geometry.block_bitmaps + group) * BLOCK_SIZE)
+        write_sparse(output, bitmap(blocks_used, blocks), (geometry.block_bitmaps + group) * BLOCK_SIZE)
         inode_bits = bitmap(inodes_used, geometry.inodes_per_group)
-        _write(output, inode_bits, (geometry.inode_bitmaps + group) * BLOCK_SIZE)
+        write_sparse(output, inode_bits, (geometry.inode_bitmaps + group) * BLOCK_SIZE)
         descriptors += group_descriptor(
             block_bitmap=geometry.block_bitmaps + group,
             inode_bitmap=geometry.inode_bitmaps + group,
@@ -144,10 +136,12 @@ def _write_groups(plan: Ext4Plan, output: int, uuid: bytes) -> None:
             free_inodes=geometry.inodes_per_group - inodes_used,
             directories=directories[group],
         )
-    _write(output, descriptors, BLOCK_SIZE)
+    write_sparse(output, descriptors, BLOCK_SIZE)
     free_blocks = geometry.blocks - geometry.used_blocks
     free_inodes = geometry.inodes - used_inodes
-    _write(output, superblock(geometry, free_blocks=free_blocks, free_inodes=free_inodes, uuid=uuid), _SUPERBLOCK_AT)
+    write_sparse(
+        output, superblock(geometry, free_blocks=free_blocks, free_inodes=free_inodes, uuid=uuid), _SUPERBLOCK_AT
+    )
 
 
 def _group_counts(geometry: Geometry, used_inodes: int) -> Iterator[tuple[int, int, int]]:

@@ -1,0 +1,146 @@
+"""Finding an image in an OCI image layout on disk (image-layout.md, image-index.md, manifest.md)."""
+
+from __future__ import annotations
+
+import platform
+from pathlib import Path
+
+import attrs
+
+from boxlite.errors import ImageDamaged, ImageNotFound, UnsupportedImage
+from boxlite.images.blobs import Descriptor, read_json_blob, read_layout_file
+from boxlite.images.config import ImageConfig
+from boxlite.images.digest import Digest
+from boxlite.images.schema import (
+    Object,
+    get_object,
+    get_objects,
+    get_size,
+    get_string,
+    get_string_map,
+    get_strings,
+    parse_object,
+)
+
+_TAG = "org.opencontainers.image.ref.name"
+_INDEXES = {
+    "application/vnd.oci.image.index.v1+json",
+    "application/vnd.docker.distribution.manifest.list.v2+json",
+}
+_MANIFESTS = {
+    "application/vnd.oci.image.manifest.v1+json",
+    "application/vnd.docker.distribution.manifest.v2+json",
+}
+_CONFIGS = {
+    "application/vnd.oci.image.config.v1+json",
+    "application/vnd.docker.container.image.v1+json",
+}
+_MAX_NESTED_INDEXES = 4
+_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "arm64": "arm64"}
+
+
+@attrs.frozen
+class Layer:
+    """One layer of an image in the layout at `layout`; `diff_id` is the digest of its tar archive, unpacked."""
+
+    layout: Path
+    descriptor: Descriptor
+    diff_id: Digest
+
+
+@attrs.frozen
+class LayoutImage:
+    """An image whose manifest and configuration were read and verified, and whose layers were not yet."""
+
+    digest: Digest
+    """Of the manifest."""
+    config: ImageConfig
+    layers: tuple[Layer, ...]
+
+
+def host_architecture() -> str:
+    """As images name it: amd64, arm64, or else what the kernel says."""
+    machine = platform.machine()
+    return _ARCHITECTURES.get(machine, machine)
+
+
+def find_image(layout: Path, tag: str | None, architecture: str) -> LayoutImage:
+    """The Linux image of that tag and architecture; without a tag, the only one. Blocks for a few small files.
+
+    Raises `ImageNotFound` for a missing layout, tag, platform or blob, `ImageDamaged`, and `UnsupportedImage`.
+    """
+    if not layout.is_dir():
+        raise ImageNotFound(f"there is no directory {layout} with an OCI image layout")
+    where = f"{layout}/oci-layout"
+    version = get_string(parse_object(read_layout_file(layout, "oci-layout"), where), "imageLayoutVersion", where)
+    if not version.startswith("1."):
+        raise UnsupportedImage(f"{layout} is an OCI image layout of version {version}; version 1 is supported")
+    where = f"{layout}/index.json"
+    index = parse_object(read_layout_file(layout, "index.json"), where)
+    chosen = _descriptor(_choose_tag(get_objects(index, "manifests", where), tag, layout), where)
+    for _ in range(_MAX_NESTED_INDEXES):
+        if chosen.media_type not in _INDEXES:
+            return _image(layout, chosen, architecture)
+        where = f"index {chosen.digest}"
+        nested = parse_object(read_json_blob(layout, chosen), where)
+        chosen = _descriptor(_choose_platform(get_objects(nested, "manifests", where), architecture, where), where)
+    raise UnsupportedImage(f"{layout} nests more than {_MAX_NESTED_INDEXES} image indexes")
+
+
+def _choose_tag(manifests: list[Object], tag: str | None, layout: Path) -> Object:
+    tags = [get_string_map(manifest, "annotations", f"{layout}/index.json").get(_TAG) for manifest in manifests]
+    known = ", ".join(sorted({name for name in tags if name})) or "none"
+    if tag is not None:
+        if tag not in tags:
+            raise ImageNotFound(f"there is no tag {tag!r} in {layout}; its tags: {known}")
+        return manifests[tags.index(tag)]
+    if len(manifests) != 1:
+        raise ImageNotFound(
+            f"{layout} holds {len(manifests)} images: choose one by oci:{layout}:TAG; its tags: {known}"
+        )
+    return manifests[0]
+
+
+def _choose_platform(manifests: list[Object], architecture: str, where: str) -> Object:
+    platforms = [get_object(manifest, "platform", where) for manifest in manifests]
+    names = [f"{get_string(p, 'os', where, '')}/{get_string(p, 'architecture', where, '')}" for p in platforms]
+    wanted = f"linux/{architecture}"
+    if wanted in names:
+        return manifests[names.index(wanted)]
+    if len(manifests) == 1 and not platforms[0]:
+        return manifests[0]
+    raise UnsupportedImage(f"{where} has no image for {wanted}, only for {', '.join(sorted(set(names))) or 'nothing'}")
+
+
+def _image(layout: Path, manifest: Descriptor, architecture: str) -> LayoutImage:
+    if manifest.media_type not in _MANIFESTS:
+        raise UnsupportedImage(f"{manifest.digest} in {layout} is no image manifest but {manifest.media_type!r}")
+    where = f"manifest {manifest.digest}"
+    document = parse_object(read_json_blob(layout, manifest), where)
+    config = _descriptor(get_object(document, "config", where), where)
+    if config.media_type not in _CONFIGS:
+        raise UnsupportedImage(f"{where} is for something else than an image to run: {config.media_type!r}")
+    layers = [_descriptor(layer, where) for layer in get_objects(document, "layers", where)]
+    where = f"configuration {config.digest}"
+    document = parse_object(read_json_blob(layout, config), where)
+    made_for = f"{get_string(document, 'os', where)}/{get_string(document, 'architecture', where)}"
+    if made_for != f"linux/{architecture}":
+        raise UnsupportedImage(f"the image in {layout} is for {made_for}; this machine runs linux/{architecture}")
+    diff_ids = get_strings(get_object(document, "rootfs", where), "diff_ids", where)
+    if len(diff_ids) != len(layers):
+        raise ImageDamaged(f"{where} names {len(diff_ids)} layers, its manifest {len(layers)}")
+    return LayoutImage(
+        digest=manifest.digest,
+        config=ImageConfig.from_json(document),
+        layers=tuple(
+            Layer(layout, layer, Digest.parse(diff_id)) for layer, diff_id in zip(layers, diff_ids, strict=True)
+        ),
+    )
+
+
+def _descriptor(document: Object, where: str) -> Descriptor:
+    return Descriptor(
+        media_type=get_string(document, "mediaType", where),
+        digest=Digest.parse(get_string(document, "digest", where)),
+        size=get_size(document, "size", where),
+    )
