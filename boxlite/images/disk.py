@@ -1,17 +1,16 @@
 """From layers to a disk: a read-only ext4 image file, complete under its name or not there at all.
 
 The functions here block, for seconds: run them with `trio.to_thread.run_sync` and
-`check=trio.from_thread.check_cancelled`. They call `check` many times a second and leave nothing when it raises.
+`check=trio.from_thread.check_cancelled`. They call `check` many times a second and leave nothing when it raises. What a
+killed process leaves, `workspace.remove_abandoned` finds.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import hashlib
 import os
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeAlias
@@ -24,12 +23,10 @@ from boxlite.images.limits import DEFAULT_LIMITS, Limits
 from boxlite.images.merge import Merge
 from boxlite.images.tar import TarEntry, read_tar
 from boxlite.images.tree import Directory
+from boxlite.images.workspace import Workspace, open_workspace
 
 FORMAT_VERSION = 1
 """Of the disks. It grows when the same layers give another disk than before, and is for the names of kept disks."""
-
-TEMPORARY_SUFFIX = ".partial"
-"""Of files that are being written, or were when their process was killed."""
 
 Check: TypeAlias = Callable[[], None]
 
@@ -41,7 +38,11 @@ def build_disk(
 
     Raises what `unpack_layer` and `tar_to_disk` do, with the layer's digest in the message.
     """
-    with tempfile.TemporaryFile(dir=output.parent) as file, _storage_errors(output):
+    with (
+        _storage_errors(output),
+        open_workspace(output.parent) as workspace,
+        (workspace.path / "spool").open("x+b", buffering=0) as file,
+    ):
         spool = file.fileno()
         merge = Merge(limits)
         end = 0
@@ -51,7 +52,7 @@ def build_disk(
                 end = unpack_layer(layer, spool, start, limits.unpacked_bytes - start, check=check)
                 merge.apply(_checked(read_tar(spool, start, end), check))
         identity = " ".join(str(layer.diff_id) for layer in layers).encode()
-        _write_disk(merge.root, spool, output, identity=identity, check=check)
+        _write_disk(merge.root, spool, output, workspace, identity=identity, check=check)
 
 
 def tar_to_disk(tar: Path, output: Path, *, limits: Limits = DEFAULT_LIMITS, check: Check = lambda: None) -> None:
@@ -60,19 +61,11 @@ def tar_to_disk(tar: Path, output: Path, *, limits: Limits = DEFAULT_LIMITS, che
     Raises `ImageDamaged`, `UnsupportedImage` and `LayerRejected` for the archive, `StorageFull` and OSError for the
     disk.
     """
-    with tar.open("rb") as file, _storage_errors(output):
+    with _storage_errors(output), open_workspace(output.parent) as workspace, tar.open("rb", buffering=0) as file:
         spool = file.fileno()
         merge = Merge(limits)
         merge.apply(_checked(read_tar(spool, 0, os.fstat(spool).st_size), check))
-        _write_disk(merge.root, spool, output, identity=b"", check=check)
-
-
-def remove_stale(directory: Path) -> None:
-    """Removes what killed processes left of unfinished disks; what is being written now stays. Raises OSError."""
-    for path in directory.glob(f"*{TEMPORARY_SUFFIX}"):
-        with contextlib.suppress(FileNotFoundError, BlockingIOError), path.open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            path.unlink()
+        _write_disk(merge.root, spool, output, workspace, identity=b"", check=check)
 
 
 def _checked(entries: Iterator[TarEntry], check: Check) -> Iterator[TarEntry]:
@@ -81,47 +74,26 @@ def _checked(entries: Iterator[TarEntry], check: Check) -> Iterator[TarEntry]:
         yield entry
 
 
-def _write_disk(root: Directory, spool: int, output: Path, *, identity: bytes, check: Check) -> None:
+def _write_disk(
+    root: Directory, spool: int, output: Path, workspace: Workspace, *, identity: bytes, check: Check
+) -> None:
     """`identity` tells this content from all others; the file system's UUID comes from it."""
     plan = plan_ext4(root, check=check)
-    with _replacing(output) as file, _storage_errors(output, needed=plan.size):
-        write_ext4(plan, spool, file, uuid=hashlib.sha256(identity).digest()[:16], check=check)
-        os.fsync(file)
+    temporary = workspace.path / "disk"
+    with _storage_errors(output, needed=plan.size), temporary.open("xb", buffering=0) as file:
+        write_ext4(plan, spool, file.fileno(), uuid=hashlib.sha256(identity).digest()[:16], check=check)
+        os.fchmod(file.fileno(), 0o400)
+        os.fsync(file.fileno())
+    temporary.rename(output)
+    _sync_directory(output.parent)
 
 
-@contextlib.contextmanager
-def _replacing(output: Path) -> Iterator[int]:
-    """A file that gets its name when the block ends well, and is removed otherwise."""
-    fd, temporary = _locked_temporary(output)
-    try:
-        try:
-            yield fd
-            os.fchmod(fd, 0o400)
-            os.rename(temporary, output)
-        finally:
-            os.close(fd)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary)
-        raise
-    directory = os.open(output.parent, os.O_RDONLY | os.O_DIRECTORY)
+def _sync_directory(path: Path) -> None:
+    directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(directory)
     finally:
         os.close(directory)
-
-
-def _locked_temporary(output: Path) -> tuple[int, str]:
-    """The lock says that its writer lives. Between making and locking it, `remove_stale` may have taken it for dead."""
-    while True:
-        fd, path = tempfile.mkstemp(dir=output.parent, prefix=f"{output.name}.", suffix=TEMPORARY_SUFFIX)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if os.fstat(fd).st_nlink:
-                return fd, path
-        except BlockingIOError:
-            pass
-        os.close(fd)
 
 
 @contextlib.contextmanager
