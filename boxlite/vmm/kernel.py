@@ -35,8 +35,7 @@ async def ensure_kernel(directory: Path, library: Path) -> Path:
         made = Path(temporary, "kernel.elf")
         # -P: the directory that the host happens to stand in must not supply the child's modules.
         child = await trio.run_process(
-            [sys.executable, "-P", "-m", "vmm_ffi.kernel", os.fspath(library.absolute()), os.fspath(made)],
-            cwd="/",
+            [sys.executable, "-P", "-m", "vmm_ffi.kernel", os.fspath(library), os.fspath(made)],
             check=False,
             stdout=subprocess.DEVNULL,
             capture_stderr=True,
@@ -44,7 +43,7 @@ async def ensure_kernel(directory: Path, library: Path) -> Path:
         if child.returncode != 0:
             reason = child.stderr.decode(errors="replace").strip() or f"status {child.returncode}"
             raise EngineUnavailable(f"no kernel could be taken out of {library}: {reason}")
-        made.rename(kernel)
+        os.replace(made, kernel)
     return kernel
 
 

@@ -1,0 +1,115 @@
+"""The examination of a host, for a person who wants to know why virtual machines do or do not run on it."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import sys
+from pathlib import Path
+from typing import Final
+
+import attrs
+
+from boxlite.errors import EngineUnavailable
+from boxlite.vmm.engines import INSTALL_KERNEL, INSTALL_QEMU, choose_engine, kvm_obstacle
+from boxlite.vmm.facts import HostFacts, gather_facts
+from vmm_ffi.spec import VmmKind
+
+MEMORY_MIB: Final = 512
+"""What one virtual machine of the default size and its host need at least."""
+
+_MIB = 1024 * 1024
+_OLDEST_PYTHON = (3, 11)
+_SYSTEM_PROGRAMS = ("/usr/sbin", "/sbin", "/usr/bin", "/bin")
+
+
+@attrs.frozen
+class Check:
+    """One finding: `remedy` says what to do, and is empty where nothing needs to be done."""
+
+    name: str
+    ok: bool
+    detail: str
+    remedy: str = ""
+
+
+async def examine(home: Path, *, wanted: VmmKind | None = None) -> list[Check]:
+    """Everything that virtual machines need on this host, in the order in which to mend it; changes nothing.
+
+    `home` is where the runtime keeps its files.
+    """
+    facts = await gather_facts()
+    return [
+        _python(),
+        _platform(facts),
+        _qemu(facts),
+        _kernel(facts),
+        _kvm(facts),
+        _program("e2fsprogs", "mke2fs", "apt-get install e2fsprogs"),
+        _program("busybox", "busybox", "apt-get install busybox-static"),
+        _memory(),
+        _home(home),
+        _engine(facts, wanted),
+    ]
+
+
+def _python() -> Check:
+    wanted = ".".join(map(str, _OLDEST_PYTHON))
+    ok = sys.version_info >= _OLDEST_PYTHON
+    return Check("python", ok, platform.python_version(), "" if ok else f"use Python {wanted} or newer")
+
+
+def _platform(facts: HostFacts) -> Check:
+    ok = (facts.system, facts.machine) == ("Linux", "x86_64")
+    return Check("platform", ok, f"{facts.system} {facts.machine}", "" if ok else "use Linux on x86-64")
+
+
+def _qemu(facts: HostFacts) -> Check:
+    if facts.qemu is None:
+        return Check("qemu", False, "not found in PATH", INSTALL_QEMU)
+    version = "of unknown version" if facts.qemu_version is None else ".".join(map(str, facts.qemu_version))
+    return Check("qemu", True, f"{facts.qemu} {version}")
+
+
+def _kernel(facts: HostFacts) -> Check:
+    if facts.kernel_library is None:
+        return Check("kernel", False, "no libkrunfw found", INSTALL_KERNEL)
+    return Check("kernel", True, os.fspath(facts.kernel_library))
+
+
+def _kvm(facts: HostFacts) -> Check:
+    obstacle = kvm_obstacle(facts)
+    # Not a failure: machines run without it, only slower.
+    return Check("kvm", True, "usable" if obstacle is None else f"not used, machines run in software: {obstacle}")
+
+
+def _program(name: str, program: str, install: str) -> Check:
+    # System administration programs are not in every user's PATH.
+    path = os.pathsep.join((os.environ.get("PATH", ""), *_SYSTEM_PROGRAMS))
+    found = shutil.which(program, path=path)
+    if found is None:
+        return Check(name, False, f"{program} is not installed", install)
+    return Check(name, True, found)
+
+
+def _memory() -> Check:
+    available = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // _MIB
+    for line in Path("/proc/meminfo").read_text().splitlines():
+        if line.startswith("MemAvailable:"):
+            available = int(line.split()[1]) // 1024
+    ok = available >= MEMORY_MIB
+    return Check("memory", ok, f"{available} MiB available", "" if ok else f"free at least {MEMORY_MIB} MiB")
+
+
+def _home(home: Path) -> Check:
+    existing = next(folder for folder in (home, *home.absolute().parents) if folder.exists())
+    ok = existing.is_dir() and os.access(existing, os.W_OK | os.X_OK)
+    return Check("home", ok, os.fspath(home), "" if ok else f"make {existing} a directory that you can write to")
+
+
+def _engine(facts: HostFacts, wanted: VmmKind | None) -> Check:
+    try:
+        return Check("engine", True, choose_engine(facts, wanted).reason)
+    except EngineUnavailable as error:
+        return Check("engine", False, "no virtual machine can run here", str(error))

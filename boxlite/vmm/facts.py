@@ -1,0 +1,145 @@
+"""What this host offers to virtual machines: found out here, judged in `boxlite.vmm.engines`."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import platform
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import attrs
+import trio
+
+from boxlite.errors import EngineUnavailable
+
+QEMU: Final = "qemu-system-x86_64"
+
+_KVM = "/dev/kvm"
+_VIRTUALIZATION_FLAGS = frozenset({"vmx", "svm"})
+_STEADY_TSC_FLAGS = frozenset({"hypervisor", "constant_tsc", "nonstop_tsc", "tsc_known_freq"})
+_SYSTEM_LIBRARIES = ("/usr/local/lib64", "/usr/local/lib", "/usr/lib64", "/usr/lib", "/usr/lib/x86_64-linux-gnu")
+_VERSION = re.compile(rb"version (\d+)\.(\d+)")
+
+
+@attrs.frozen
+class HostFacts:
+    """Findings, without judgement."""
+
+    system: str
+    """As `platform.system` names it, such as Linux."""
+    machine: str
+    """As `platform.machine` names it, such as x86_64."""
+    cpu_flags: frozenset[str] = frozenset()
+    """Those of vmx (Intel) and svm (AMD) that the processor has."""
+    tsc_khz: int | None = None
+    """The rate of the time stamp counter, where this host is itself a virtual machine and was told it."""
+    kvm_problem: str | None = None
+    """Why /dev/kvm cannot be opened; None when it can."""
+    qemu: Path | None = None
+    qemu_version: tuple[int, int] | None = None
+    """Major and minor; None also when the program does not say."""
+    kernel: Path | None = None
+    """The user's own: an ELF file with a PVH entry."""
+    kernel_library: Path | None = None
+    """libkrunfw."""
+
+
+async def gather_facts(
+    *, qemu: Path | None = None, kernel: Path | None = None, kernel_library: Path | None = None
+) -> HostFacts:
+    """Looks at this host; what is given is taken in place of what would be found.
+
+    Starts QEMU once, for its version, which takes some 30 ms. Raises `EngineUnavailable` when a given file is missing.
+    """
+    for given in (qemu, kernel, kernel_library):
+        if given is not None and not await trio.Path(given).is_file():
+            raise EngineUnavailable(
+                f"{given} is not a file: correct the path, or leave it out to use what is installed"
+            )
+    cpuinfo = _cpuinfo()
+    program = qemu or _which(QEMU)
+    return HostFacts(
+        system=platform.system(),
+        machine=platform.machine(),
+        cpu_flags=_VIRTUALIZATION_FLAGS & cpu_flags(cpuinfo),
+        tsc_khz=tsc_khz(cpuinfo),
+        kvm_problem=_kvm_problem(),
+        qemu=program,
+        qemu_version=None if program is None else await _qemu_version(program),
+        kernel=kernel,
+        kernel_library=kernel_library or next(_kernel_libraries(), None),
+    )
+
+
+def _which(program: str) -> Path | None:
+    found = shutil.which(program)
+    return None if found is None else Path(found).absolute()
+
+
+def _cpuinfo() -> str:
+    """Of the first processor (proc_cpuinfo(5))."""
+    try:
+        return Path("/proc/cpuinfo").read_text(errors="replace").partition("\n\n")[0]
+    except OSError:
+        return ""
+
+
+def cpu_flags(cpuinfo: str) -> frozenset[str]:
+    """The processor's features, as /proc/cpuinfo names them."""
+    return frozenset(_cpuinfo_field(cpuinfo, "flags").split())
+
+
+def tsc_khz(cpuinfo: str) -> int | None:
+    """The rate of the time stamp counter, where /proc/cpuinfo tells it; None where it might tell another one.
+
+    In a virtual machine whose hypervisor states the rate (tsc_known_freq), and which has no way to measure the
+    processor's present speed (aperfmperf), "cpu MHz" is that rate (Linux, arch/x86/kernel/cpu/proc.c and tsc.c).
+    """
+    flags = cpu_flags(cpuinfo)
+    if not flags >= _STEADY_TSC_FLAGS or "aperfmperf" in flags:
+        return None
+    try:
+        return round(float(_cpuinfo_field(cpuinfo, "cpu MHz")) * 1000) or None
+    except ValueError:
+        return None
+
+
+def _cpuinfo_field(cpuinfo: str, name: str) -> str:
+    for line in cpuinfo.splitlines():
+        key, _, value = line.partition(":")
+        if key.strip() == name:
+            return value.strip()
+    return ""
+
+
+def _kvm_problem() -> str | None:
+    try:
+        os.close(os.open(_KVM, os.O_RDWR | os.O_CLOEXEC))
+    except OSError as error:
+        return f"{_KVM}: {error.strerror}"
+    return None
+
+
+async def _qemu_version(program: Path) -> tuple[int, int] | None:
+    try:
+        done = await trio.run_process([program, "--version"], capture_stdout=True, stderr=subprocess.DEVNULL)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    match = _VERSION.search(done.stdout)
+    return None if match is None else (int(match[1]), int(match[2]))
+
+
+def _kernel_libraries() -> Iterator[Path]:
+    """Every libkrunfw to be found, the best first: installed wheels, which are found without importing them."""
+    wheels = (("smol", "libkrunfw.so.*"), ("microsandbox", "_bundled/lib/libkrunfw.so.*"))
+    for package, pattern in wheels:
+        spec = importlib.util.find_spec(package)
+        for folder in (spec and spec.submodule_search_locations) or ():
+            yield from sorted(Path(folder).glob(pattern), reverse=True)
+    for folder in _SYSTEM_LIBRARIES:
+        yield from sorted(Path(folder).glob("libkrunfw.so*"), reverse=True)
