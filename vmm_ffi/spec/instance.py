@@ -126,7 +126,7 @@ class InstanceSpec:
     parallel_cpus: bool = False
     """Under TCG: a host thread for each virtual CPU. Needs a QEMU in which that works; see `boxlite.vmm.engines`."""
     tsc_khz: int | None = attrs.field(default=None, validator=attrs.validators.optional(_at_least(1)))
-    """Under TCG: the rate of the host's time stamp counter, which is the guest's too; None lets the guest measure it."""
+    """Under TCG: the rate of the host's time stamp counter, and so the guest's; None lets the guest measure it."""
     network: bool = False
     program: str | None = attrs.field(default=None, validator=attrs.validators.optional(_absolute))
     """Path of QEMU; None looks in PATH."""
