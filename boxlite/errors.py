@@ -68,6 +68,13 @@ class IllegalTransition(BoxError, RuntimeError):
     """What was asked of the box is not possible in the state that it is in."""
 
 
+class BoxNotRunning(BoxError, RuntimeError):
+    """The box has stopped or failed, and mere use does not start it again."""
+
+    def __init__(self, box: str, state: str, cause: str) -> None:
+        super().__init__(box, f"it is {state}" + (f" ({cause})" if cause else "") + ": start() starts it again")
+
+
 class BoxStopped(BoxError, RuntimeError):
     """The box was stopped or removed while something was asked of it."""
 
@@ -86,6 +93,10 @@ class InvalidOptions(BoxliteError, ValueError):
 
 class RuntimeClosed(BoxliteError, RuntimeError):
     """The block of `open_runtime` was left; its boxes are gone."""
+
+
+class RuntimeFailed(BoxliteError, RuntimeError):
+    """The runtime's own actors crashed more often than their supervisor allows; `__cause__` has the crashes."""
 
 
 class DiskError(BoxliteError, OSError):

@@ -1,0 +1,1 @@
+"""Boxes: their lifecycle, their virtual machine, and what runs inside."""

@@ -1,0 +1,187 @@
+"""A box as an application holds it."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import TypeVar, final
+
+from actors import ActorError, ActorRef, Message
+from boxlite.boxes.actor import BoxStatus, GetStatus, Remove, Stop, Use
+from boxlite.boxes.boot import Running
+from boxlite.boxes.command import Command, Text, TtySize, make_command
+from boxlite.boxes.execution import Execution, open_execution
+from boxlite.boxes.options import BoxOptions
+from boxlite.boxes.run import MAX_OUTPUT, Completed, run_command
+from boxlite.errors import InvalidCommand, RuntimeClosed
+from boxlite.runtime.messages import ForgetBox
+
+R = TypeVar("R")
+
+STOP_GRACE = 10.0
+"""Seconds between SIGTERM and SIGKILL that `Box.stop` gives by default, as `docker stop` does."""
+
+
+@final
+class Box:
+    """A sandbox: a virtual machine with a container in it, started at its first use.
+
+    `Runtime.create`, `Runtime.get` and `Runtime.open_box` make it. It may be used by any number of tasks at once. After
+    the end of its runtime every method raises `RuntimeClosed`.
+    """
+
+    def __init__(self, options: BoxOptions, ref: ActorRef, runtime: ActorRef) -> None:
+        self._options = options
+        self._ref = ref
+        self._runtime = runtime
+
+    def __repr__(self) -> str:
+        return f"<Box {self.name} of {self._options.image}>"
+
+    @property
+    def name(self) -> str:
+        """Unique in its runtime."""
+        return self._options.name
+
+    @property
+    def options(self) -> BoxOptions:
+        """What it was created with."""
+        return self._options
+
+    async def start(self) -> None:
+        """Starts the box if it does not run, and returns when it takes commands.
+
+        Raises `BootFailed`, `ImageError` or `EngineUnavailable`. Cancelling undoes the start, unless another task
+        waits for it too.
+        """
+        await self._ask(Use(restart=True))
+
+    async def stop(self, grace: float = STOP_GRACE) -> None:
+        """Stops the box: SIGTERM, `grace` seconds later SIGKILL, then the power. Returns when it has; its disk is kept.
+
+        Does nothing where the box does not run. Cancelling does not undo it.
+        """
+        if grace < 0:
+            raise ValueError(f"grace must not be negative, and is {grace}")
+        await self._ask(Stop(grace))
+
+    async def remove(self, *, force: bool = False) -> None:
+        """Removes the box and its disk; the name is free again. With `force` also while it runs, at once.
+
+        Raises `IllegalTransition` where it runs and `force` was not given.
+        """
+        await self._ask(Remove(force))
+        await self._ask_runtime(ForgetBox(self.name))
+
+    async def status(self) -> BoxStatus:
+        """Its state, and why it is in it."""
+        return await self._ask(GetStatus())
+
+    async def run(
+        self,
+        argv: Sequence[Text],
+        *,
+        input: bytes | bytearray | memoryview | None = None,
+        check: bool = True,
+        capture_stdout: bool = True,
+        capture_stderr: bool = True,
+        stderr: int = subprocess.PIPE,
+        env: Mapping[str, str] | None = None,
+        cwd: Text | None = None,
+        user: str | None = None,
+        timeout: float | None = None,
+        max_output: int = MAX_OUTPUT,
+    ) -> Completed:
+        """Runs a command to its end, as `trio.run_process` does on the host, and gives its output and outcome.
+
+        Starts the box at its first use. Without `input` the standard input is empty. With `check`, anything else than
+        `Exited(0)` raises: `CommandFailed`, `CommandTimedOut` after `timeout` seconds, `BoxDied` where the machine
+        ended. Without it, the outcome says so. `stderr=subprocess.STDOUT` merges the two outputs in order. A stream
+        longer than `max_output` bytes raises `OutputTooLarge`. What is not captured is dropped.
+
+        `env` is added to the box's and the image's environment; `cwd` (default: the image's) may be relative to the
+        image's; `user` (default: the image's) is a name or uid, with an optional group after a colon.
+
+        Cancelling kills the command's process group.
+        """
+        command, running = await self._prepare(
+            argv, env=env, cwd=cwd, user=user, tty=None, timeout=timeout, stderr=stderr
+        )
+        return await run_command(
+            running.machine,
+            command,
+            input=input,
+            check=check,
+            capture_stdout=capture_stdout,
+            capture_stderr=capture_stderr,
+            max_output=max_output,
+        )
+
+    @asynccontextmanager
+    async def exec(
+        self,
+        argv: Sequence[Text],
+        *,
+        stdin: int = subprocess.PIPE,
+        stderr: int = subprocess.PIPE,
+        tty: bool | TtySize = False,
+        env: Mapping[str, str] | None = None,
+        cwd: Text | None = None,
+        user: str | None = None,
+        timeout: float | None = None,
+        stop_group_on_exit: bool = False,
+    ) -> AsyncIterator[Execution]:
+        """Starts a command and gives its live streams, as `trio.lowlevel.open_process` does on the host.
+
+        Leaving the block, in any way, kills the command's whole process group in the box. `stdin` is PIPE or DEVNULL,
+        `stderr` PIPE or STDOUT. With `tty` the command has a terminal, of 24 by 80 cells unless a `TtySize` says
+        otherwise, and all its output comes on `stdout`. `stop_group_on_exit` ends what the command leaves behind in its
+        process group; without it, such processes keep the execution open as long as they run.
+
+        The other options are those of `run`. Raises `InvalidCommand`, `ArgumentsTooLong`, `WorkdirNotFound`,
+        `UserNotFound` or `CommandNotStarted`; a command that does not exist exits with 127, as in a shell.
+        """
+        if stdin not in (subprocess.PIPE, subprocess.DEVNULL):
+            raise InvalidCommand("stdin must be subprocess.PIPE or subprocess.DEVNULL")
+        size = tty if isinstance(tty, TtySize) else TtySize() if tty else None
+        command, running = await self._prepare(
+            argv, env=env, cwd=cwd, user=user, tty=size, timeout=timeout, stderr=stderr
+        )
+        async with open_execution(
+            running.machine, command, stdin=stdin == subprocess.PIPE, stop_group_on_exit=stop_group_on_exit
+        ) as execution:
+            yield execution
+
+    async def _prepare(
+        self,
+        argv: Sequence[Text],
+        *,
+        env: Mapping[str, str] | None,
+        cwd: Text | None,
+        user: str | None,
+        tty: TtySize | None,
+        timeout: float | None,
+        stderr: int,
+    ) -> tuple[Command, Running]:
+        if stderr not in (subprocess.PIPE, subprocess.STDOUT):
+            raise InvalidCommand("stderr must be subprocess.PIPE or subprocess.STDOUT")
+        command = make_command(
+            argv, env=env, cwd=cwd, user=user, tty=tty, timeout=timeout, merge_stderr=stderr == subprocess.STDOUT
+        )
+        running = await self._ask(Use())
+        return command.resolve(running.config, self._options), running
+
+    async def _ask(self, message: Message[R]) -> R:
+        return await ask(self._ref, message)
+
+    async def _ask_runtime(self, message: Message[R]) -> R:
+        return await ask(self._runtime, message)
+
+
+async def ask(ref: ActorRef, message: Message[R]) -> R:
+    """Asks one of the runtime's actors; an actor that is gone means that the runtime is."""
+    try:
+        return await ref.ask(message)
+    except ActorError as error:
+        raise RuntimeClosed(f"{ref.name} does not answer any more: {error}") from error

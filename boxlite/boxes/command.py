@@ -1,0 +1,126 @@
+"""A command to run in a box, checked before anything is sent. Pure: no I/O."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from typing import TypeAlias
+
+import attrs
+
+from boxlite.boxes.options import BoxOptions
+from boxlite.errors import ArgumentsTooLong, InvalidCommand
+from boxlite.images.config import ImageConfig, environment_for
+
+Text: TypeAlias = str | bytes | os.PathLike[str]
+"""Text for the guest: str is encoded as Python encodes file names (UTF-8, surrogateescape), bytes go as they are."""
+
+MAX_ARGUMENT = 128 * 1024
+"""Longest single argument or variable in bytes, its NUL included: MAX_ARG_STRLEN of Linux (execve(2))."""
+
+MAX_ARGUMENTS = 6 * 1024 * 1024
+"""Largest sum of arguments and environment in bytes: three quarters of _STK_LIM, the kernel's ceiling (execve(2))."""
+
+_POINTER = 8
+
+
+@attrs.frozen
+class TtySize:
+    """The size of a terminal, in character cells."""
+
+    rows: int = attrs.field(default=24, validator=[attrs.validators.ge(0), attrs.validators.lt(1 << 16)])
+    columns: int = attrs.field(default=80, validator=[attrs.validators.ge(0), attrs.validators.lt(1 << 16)])
+
+
+@attrs.frozen
+class Command:
+    """What `box.exec` and `box.run` start. None stands for what the image's configuration says."""
+
+    argv: tuple[bytes, ...]
+    env: Mapping[bytes, bytes]
+    cwd: bytes | None = None
+    user: str | None = None
+    tty: TtySize | None = None
+    timeout: float | None = None
+    merge_stderr: bool = False
+
+    def resolve(self, config: ImageConfig, box: BoxOptions) -> Command:
+        """Fills in what image and box say, as `docker exec` does.
+
+        The command's own variables win over the box's, which win over the image's. A relative `cwd` is below the
+        image's. Raises `ArgumentsTooLong` where all variables together are too many.
+        """
+        env = _encode_env(environment_for(config, box.env)) | dict(self.env)
+        _check_size(self.argv, env)
+        cwd = os.path.normpath(os.path.join(b"/", os.fsencode(config.working_dir or "/"), self.cwd or b""))
+        user = next(user for user in (self.user, box.user, config.user, "") if user is not None)
+        return attrs.evolve(self, env=env, cwd=cwd, user=user)
+
+
+def make_command(
+    argv: Sequence[Text],
+    *,
+    env: Mapping[str, str] | None,
+    cwd: Text | None,
+    user: str | None,
+    tty: TtySize | None,
+    timeout: float | None,
+    merge_stderr: bool,
+) -> Command:
+    """Checks a command before anything is started for it; raises `InvalidCommand` or `ArgumentsTooLong`."""
+    if isinstance(argv, str | bytes | os.PathLike):
+        raise InvalidCommand(f"a command is a sequence of arguments, not one string: write ['sh', '-c', {argv!r}]")
+    arguments = tuple(_encode("argument", argument) for argument in argv)
+    if not arguments:
+        raise InvalidCommand("the command is empty: give at least the program's name")
+    if not arguments[0]:
+        raise InvalidCommand("the program's name is empty")
+    if timeout is not None and not timeout > 0:
+        raise InvalidCommand(f"timeout must be a positive number of seconds, not {timeout!r}")
+    if user is not None and re.search(r"[\0\n]", user):
+        raise InvalidCommand(f"the user {user!r} has a character that no user's name can have")
+    variables = _encode_env(env or {})
+    _check_size(arguments, variables)
+    return Command(
+        arguments,
+        variables,
+        cwd=None if cwd is None else _encode("working directory", cwd),
+        user=user,
+        tty=tty,
+        timeout=timeout,
+        merge_stderr=merge_stderr,
+    )
+
+
+def _encode(what: str, value: Text) -> bytes:
+    try:
+        encoded = os.fsencode(value)
+    except (TypeError, UnicodeEncodeError) as error:
+        raise InvalidCommand(f"the {what} {value!r} is no text for a command: {error}") from error
+    if b"\0" in encoded:
+        raise InvalidCommand(f"the {what} {value!r} contains a NUL byte, which no command can receive")
+    return encoded
+
+
+def _encode_env(env: Mapping[str, str]) -> dict[bytes, bytes]:
+    encoded = {}
+    for name, value in env.items():
+        key = _encode("name of an environment variable", name)
+        if not key or b"=" in key:
+            raise InvalidCommand(f"{name!r} is no name for an environment variable: it is empty or contains '='")
+        encoded[key] = _encode(f"value of the environment variable {name}", value)
+    return encoded
+
+
+def _check_size(argv: tuple[bytes, ...], env: Mapping[bytes, bytes]) -> None:
+    sizes = [len(text) + 1 for text in argv] + [len(name) + len(value) + 2 for name, value in env.items()]
+    if max(sizes) > MAX_ARGUMENT:
+        raise ArgumentsTooLong(
+            f"one argument or variable has {max(sizes)} bytes and Linux takes {MAX_ARGUMENT}: pass large data as input"
+        )
+    total = sum(sizes) + _POINTER * len(sizes)
+    if total > MAX_ARGUMENTS:
+        raise ArgumentsTooLong(
+            f"arguments and environment have {total} bytes and Linux takes {MAX_ARGUMENTS}: pass large data as input"
+        )

@@ -1,0 +1,69 @@
+"""What a box is created with."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Mapping
+from types import MappingProxyType
+
+import attrs
+
+from boxlite.errors import InvalidOptions
+from boxlite.images.reference import Reference
+
+_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,62}")
+
+MIN_MEMORY_MIB = 128
+MIN_DISK_MIB = 16
+
+
+def _frozen(env: Mapping[str, str]) -> Mapping[str, str]:
+    return MappingProxyType(dict(env))
+
+
+def _made_up_name() -> str:
+    return f"box-{secrets.token_hex(4)}"
+
+
+@attrs.frozen
+class BoxOptions:
+    """Checked when made: `InvalidOptions` says what is wrong.
+
+    `memory_mib` and `disk_mib` are in MiB; the disk takes what the box writes and uses space on the host only as it
+    is written. `env` is added to the image's environment. `boot_timeout` is in seconds; None waits as long as the
+    caller does.
+    """
+
+    image: Reference
+    name: str = attrs.field(factory=_made_up_name)
+    cpus: int = 1
+    memory_mib: int = 256
+    disk_mib: int = 4096
+    env: Mapping[str, str] = attrs.field(factory=dict, converter=_frozen)
+    user: str | None = None
+    boot_timeout: float | None = None
+
+    def __attrs_post_init__(self) -> None:
+        _require(
+            _NAME.fullmatch(self.name) is not None,
+            f"a box's name has 1 to 63 of [a-zA-Z0-9_.-] and starts with a letter or digit; {self.name!r} does not",
+        )
+        _require(1 <= self.cpus <= 64, f"cpus must be 1 to 64, not {self.cpus}")
+        _require(
+            MIN_MEMORY_MIB <= self.memory_mib <= 1 << 20,
+            f"memory_mib must be at least {MIN_MEMORY_MIB} and at most {1 << 20}, not {self.memory_mib}",
+        )
+        _require(
+            MIN_DISK_MIB <= self.disk_mib <= 16 << 20,
+            f"disk_mib must be at least {MIN_DISK_MIB} and at most {16 << 20}, not {self.disk_mib}",
+        )
+        _require(
+            self.boot_timeout is None or self.boot_timeout > 0,
+            f"boot_timeout must be a positive number of seconds, not {self.boot_timeout}",
+        )
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise InvalidOptions(message)

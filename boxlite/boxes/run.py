@@ -1,0 +1,162 @@
+"""Running a command to its end, with its output collected."""
+
+from __future__ import annotations
+
+import subprocess
+
+import attrs
+import trio
+
+from boxlite.boxes.command import Command
+from boxlite.boxes.execution import Execution, open_execution
+from boxlite.boxes.machine import Machine
+from boxlite.boxes.outcome import Exited, Outcome, Signalled, TimedOut, VmDied, exit_status
+from boxlite.boxes.streams import ByteStream
+from boxlite.errors import BoxDied, BoxError, OutputTooLarge
+
+MAX_OUTPUT = 256 * 1024 * 1024
+"""Bytes of each stream that `Box.run` keeps by default: a guest must not be able to fill the host's memory."""
+
+
+@attrs.frozen
+class Completed:
+    """A command that has ended. `stdout` or `stderr` is None where it was not captured; `duration` is in seconds."""
+
+    argv: tuple[bytes, ...]
+    outcome: Outcome
+    stdout: bytes | None = attrs.field(repr=False)
+    stderr: bytes | None = attrs.field(repr=False)
+    duration: float | None = None
+
+    @property
+    def returncode(self) -> int:
+        """As `subprocess` has it: the exit code, or the negative number of the signal."""
+        if isinstance(self.outcome, Signalled):
+            return -self.outcome.signal
+        return exit_status(self.outcome)
+
+
+class CommandFailed(BoxError, subprocess.CalledProcessError):
+    """A command that `run` was told to check ended with something else than `Exited(0)`; `completed` has it all."""
+
+    def __init__(self, box: str, completed: Completed) -> None:
+        command = " ".join(argument.decode(errors="replace") for argument in completed.argv)
+        BoxError.__init__(self, box, f"the command {command[:200]!r} {completed.outcome}{_excerpt(completed.stderr)}")
+        self.completed = completed
+        self.returncode = completed.returncode
+        self.cmd = completed.argv
+        self.output = completed.stdout
+        self.stderr = completed.stderr
+
+    @property
+    def outcome(self) -> Outcome:
+        """How the command ended."""
+        return self.completed.outcome
+
+    def __str__(self) -> str:
+        return BoxError.__str__(self)
+
+
+class CommandTimedOut(CommandFailed, TimeoutError):
+    """A command that `run` was told to check did not end within its `timeout`."""
+
+
+async def run_command(
+    machine: Machine,
+    command: Command,
+    *,
+    input: bytes | bytearray | memoryview | None,
+    check: bool,
+    capture_stdout: bool,
+    capture_stderr: bool,
+    max_output: int,
+) -> Completed:
+    """What `Box.run` does in a box that is running."""
+    stdout, stderr = bytearray(), bytearray()
+    async with open_execution(machine, command, stdin=input is not None) as execution:
+        too_large = await _communicate(
+            execution,
+            input,
+            {
+                execution.stdout: stdout if capture_stdout else None,
+                execution.stderr: stderr if capture_stderr else None,
+            },
+            max_output,
+        )
+        if too_large:
+            raise OutputTooLarge(
+                machine.box,
+                f"the command {command.argv[0]!r} wrote more than {max_output} bytes to one stream and was killed: "
+                "raise max_output, or read the stream with exec",
+            )
+        outcome = await execution.wait()
+    completed = Completed(
+        command.argv,
+        outcome,
+        bytes(stdout) if capture_stdout else None,
+        bytes(stderr) if capture_stderr else None,
+        execution.duration,
+    )
+    if check and outcome != Exited(0):
+        raise _failure(machine.box, completed)
+    return completed
+
+
+async def _communicate(
+    execution: Execution,
+    input: bytes | bytearray | memoryview | None,
+    captures: dict[ByteStream, bytearray | None],
+    max_output: int,
+) -> bool:
+    """Feeds the input and collects the output until both streams end; whether a stream was larger than allowed."""
+    too_large = False
+    async with trio.open_nursery() as feeding:
+        if input is not None:
+            feeding.start_soon(_feed, execution, input)
+        async with trio.open_nursery() as collecting:
+
+            async def collect(stream: ByteStream, into: bytearray | None) -> None:
+                nonlocal too_large
+                if into is None:
+                    await stream.aclose()
+                    return
+                async for chunk in stream:
+                    if len(into) + len(chunk) > max_output:
+                        too_large = True
+                        collecting.cancel_scope.cancel()
+                    into += chunk
+
+            for stream, into in captures.items():
+                collecting.start_soon(collect, stream, into)
+        if not too_large:
+            await execution.wait()
+        # A command may end, or be given up, without having read all of its input.
+        feeding.cancel_scope.cancel()
+    return too_large
+
+
+async def _feed(execution: Execution, input: bytes | bytearray | memoryview) -> None:
+    assert execution.stdin is not None
+    try:
+        await execution.stdin.send_all(input)
+    except trio.BrokenResourceError:
+        # As in subprocess.communicate: a command may end without reading all of its input.
+        return
+    await execution.stdin.aclose()
+
+
+def _failure(box: str, completed: Completed) -> BoxError:
+    match completed.outcome:
+        case VmDied(reason=reason, console=console):
+            return BoxDied(box, reason, console)
+        case TimedOut():
+            return CommandTimedOut(box, completed)
+        case _:
+            return CommandFailed(box, completed)
+
+
+def _excerpt(stderr: bytes | None) -> str:
+    if not stderr:
+        return ""
+    lines = stderr[-2000:].decode(errors="replace").splitlines()[-5:]
+    return ": " + " | ".join("".join(c if c.isprintable() else "�" for c in line) for line in lines)

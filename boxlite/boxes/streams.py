@@ -1,0 +1,139 @@
+"""The caller's ends of a command's standard streams: bytes, bounded, with text as a view on top."""
+
+from __future__ import annotations
+
+import codecs
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from typing import final
+
+import trio
+
+WINDOW = 256 * 1024
+"""Bytes of one stream that may wait on the host for a reader; beyond it the command itself has to wait."""
+
+MAX_LINE = 1024 * 1024
+"""Characters of one line that `lines` collects; a longer line comes in pieces, so that no guest can fill the memory."""
+
+
+@final
+class ByteStream(trio.abc.ReceiveStream):
+    """What a command writes to stdout or stderr: complete, in order, with a real end.
+
+    Iterate over it for chunks, or use `lines` or `text`. One task may read at a time. A stream that nobody reads
+    holds `WINDOW` bytes, then its command waits; no other stream does.
+    """
+
+    def __init__(self, on_credit: Callable[[], None]) -> None:
+        self._on_credit = on_credit
+        self._chunks: deque[memoryview] = deque()
+        self._buffered = 0
+        self._received = 0
+        self._granted = WINDOW
+        self._ended = False
+        self._closed = False
+        self._reading = False
+        self._wakeup: trio.Event = trio.Event()
+
+    @property
+    def credit(self) -> int:
+        """Offset up to which the guest may send."""
+        return self._granted
+
+    @property
+    def received(self) -> int:
+        """Offset of the next byte that the guest sends."""
+        return self._received
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        """Waits for at least one byte; b"" at the end of the stream.
+
+        Raises trio.ClosedResourceError after `aclose`, trio.BusyResourceError while another task reads. Nothing is
+        lost on cancellation.
+        """
+        if max_bytes is not None and max_bytes < 1:
+            raise ValueError(f"max_bytes must be at least 1, not {max_bytes}")
+        if self._reading:
+            raise trio.BusyResourceError("another task reads from this stream")
+        self._reading = True
+        try:
+            await trio.lowlevel.checkpoint()
+            while not (self._chunks or self._ended or self._closed):
+                self._wakeup = trio.Event()
+                await self._wakeup.wait()
+        finally:
+            self._reading = False
+        if self._closed:
+            raise trio.ClosedResourceError("this stream was closed")
+        return self._take(max_bytes)
+
+    async def aclose(self) -> None:
+        """Drops what the command still writes."""
+        self._closed = True
+        self._chunks.clear()
+        self._buffered = 0
+        self._grant()
+        self._wakeup.set()
+        await trio.lowlevel.checkpoint()
+
+    async def text(self, encoding: str = "utf-8", errors: str = "replace") -> AsyncIterator[str]:
+        """Yields decoded pieces as they come; a character is never split between two."""
+        decoder = codecs.getincrementaldecoder(encoding)(errors)
+        async for chunk in self:
+            if piece := decoder.decode(chunk):
+                yield piece
+        if piece := decoder.decode(b"", final=True):
+            yield piece
+
+    async def lines(
+        self, encoding: str = "utf-8", errors: str = "replace", *, max_length: int = MAX_LINE
+    ) -> AsyncIterator[str]:
+        r"""Yields lines without their "\n" (or "\r\n"), the last one also where its end is missing.
+
+        A line longer than `max_length` characters comes in pieces.
+        """
+        pending = ""
+        async for piece in self.text(encoding, errors):
+            *complete, pending = (pending + piece).split("\n")
+            for line in complete:
+                yield line.removesuffix("\r")
+            while len(pending) > max_length:
+                yield pending[:max_length]
+                pending = pending[max_length:]
+        if pending:
+            yield pending.removesuffix("\r")
+
+    def feed(self, data: bytes) -> None:
+        """Takes what the guest sent; the caller has checked it against `credit`."""
+        self._received += len(data)
+        if self._closed:
+            self._grant()
+        elif data:
+            self._chunks.append(memoryview(data))
+            self._buffered += len(data)
+            self._wakeup.set()
+
+    def end(self) -> None:
+        """Nothing follows what was fed."""
+        self._ended = True
+        self._wakeup.set()
+
+    def _take(self, max_bytes: int | None) -> bytes:
+        if not self._chunks:
+            return b""
+        first = self._chunks[0]
+        if max_bytes is None or len(first) <= max_bytes:
+            self._chunks.popleft()
+            taken = first
+        else:
+            taken, self._chunks[0] = first[:max_bytes], first[max_bytes:]
+        self._buffered -= len(taken)
+        self._grant()
+        return bytes(taken)
+
+    def _grant(self) -> None:
+        limit = self._received - self._buffered + WINDOW
+        # Half a window at a time: one small message a quarter of a megabyte instead of one a chunk.
+        if not self._ended and limit - self._granted >= WINDOW // 2:
+            self._granted = limit
+            self._on_credit()

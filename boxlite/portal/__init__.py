@@ -1,0 +1,1 @@
+"""The gRPC portal between the host and the agent inside a box."""

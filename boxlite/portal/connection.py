@@ -1,0 +1,91 @@
+"""One HTTP/2 connection to a guest that may be hostile.
+
+grpclib trusts its server in two ways that a sandbox cannot afford: a message may claim four gigabytes and is
+collected in memory, and an unexpected frame raises inside an event loop callback, which would end the whole loop and
+with it every other box. Both are closed off here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from typing import cast
+
+import trio_asyncio
+from grpclib.client import Channel
+from grpclib.client import Handler as ClientHandler
+from grpclib.config import Configuration
+from grpclib.exceptions import StreamTerminatedError
+from grpclib.protocol import Connection, EventsProcessor, H2Protocol, Stream
+
+MAX_MESSAGE = 1 << 20
+"""Longest message that is taken from a guest, in bytes. The agent sends output in chunks of 64 KiB."""
+
+# Data is acknowledged only when it is read, so the connection's window must hold every stream's at once: one reply
+# that nobody takes must not stall the others.
+_CONFIGURATION = Configuration(http2_connection_window_size=64 << 20, http2_stream_window_size=256 << 10)
+
+_log = logging.getLogger(__name__)
+
+
+class GuestChannel(Channel):
+    """A gRPC channel over a socket that is connected already, and never reconnects."""
+
+    def __init__(self, loop: trio_asyncio.TrioEventLoop, connected: socket.socket) -> None:
+        # Without a running loop of its own, Channel would look for one; a trio-asyncio loop is no running loop in
+        # the caller's context.
+        self._socket: socket.socket | None = connected
+        self._guest_loop = loop
+        super().__init__(config=_CONFIGURATION)
+
+    async def _create_connection(self) -> H2Protocol:
+        connected, self._socket = self._socket, None
+        if connected is None:
+            raise StreamTerminatedError("the connection to the guest is closed")
+        _, protocol = await self._guest_loop.create_connection(self._guarded_protocol, sock=connected)
+        return cast(H2Protocol, protocol)
+
+    def _guarded_protocol(self) -> H2Protocol:
+        return _GuardedProtocol(ClientHandler(), self._config, self._h2_config)
+
+    def close(self) -> None:
+        """Closes the connection; calls in flight fail with StreamTerminatedError."""
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+        super().close()
+
+
+class _GuardedProtocol(H2Protocol):
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self.connection = _GuardedConnection(
+            self.connection._connection, cast(asyncio.Transport, transport), config=self.config
+        )
+        self.processor = EventsProcessor(self.handler, self.connection)
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            super().data_received(data)
+        except Exception:
+            _log.debug("the guest broke HTTP/2", exc_info=True)
+            self.processor.close("the guest broke HTTP/2")
+
+
+class _GuardedConnection(Connection):
+    def create_stream(self, *, stream_id: int | None = None, wrapper: object = None) -> Stream:
+        return _GuardedStream(
+            self,
+            self._connection,
+            self._transport,
+            stream_id=stream_id,
+            wrapper=wrapper,  # type: ignore[arg-type]
+        )
+
+
+class _GuardedStream(Stream):
+    async def recv_data(self, size: int) -> bytes:
+        if size > MAX_MESSAGE:
+            raise StreamTerminatedError(f"the guest announced a message of {size} bytes; {MAX_MESSAGE} are allowed")
+        return await super().recv_data(size)

@@ -1,0 +1,67 @@
+"""The host's ends of the byte streams between host and guest: Unix sockets that are bound before the VM starts."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import attrs
+import trio
+
+from boxlite.errors import SocketPathTooLong
+from vmm_ffi.spec import MAX_SOCKET_PATH
+
+
+@attrs.frozen
+class GuestSocket:
+    """A listening socket to which the virtual machine connects, once."""
+
+    path: Path
+    _listener: socket.socket
+
+    async def accept(self) -> socket.socket:
+        """Waits for the machine to connect; returns a non-blocking socket that the caller owns.
+
+        Cancellation leaves the listener as it was.
+        """
+        while True:
+            await trio.lowlevel.wait_readable(self._listener)
+            try:
+                connection, _ = self._listener.accept()
+            except (BlockingIOError, ConnectionAbortedError):
+                continue
+            connection.setblocking(False)
+            return connection
+
+
+@contextmanager
+def listen(path: Path) -> Iterator[GuestSocket]:
+    """Binds a Unix socket that only this user may connect to; leaving the block closes and unlinks it.
+
+    Raises `SocketPathTooLong` where the path exceeds what the operating system takes (unix(7): 107 bytes).
+    """
+    check_socket_path(path)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+        listener.setblocking(False)
+        listener.bind(os.fspath(path))
+        try:
+            # Nobody can connect before listen(), so the mode is right from the first moment that counts.
+            path.chmod(0o600)
+            listener.listen(1)
+            yield GuestSocket(path, listener)
+        finally:
+            with suppress(FileNotFoundError):
+                path.unlink()
+
+
+def check_socket_path(path: Path) -> None:
+    """Raises `SocketPathTooLong` for a path that no Unix socket can have."""
+    length = len(os.fsencode(path))
+    if length > MAX_SOCKET_PATH:
+        raise SocketPathTooLong(
+            f"the socket path {path} has {length} bytes and a Unix socket takes {MAX_SOCKET_PATH}: "
+            "set BOXLITE_RUNTIME_DIR, or the runtime_dir of open_runtime, to a shorter directory"
+        )

@@ -1,0 +1,1 @@
+"""The runtime: what an application opens, and what all its boxes share."""

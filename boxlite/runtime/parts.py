@@ -1,0 +1,68 @@
+"""What every box of a runtime shares, made when it is first needed and then kept."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Generic, TypeVar, final
+
+import trio
+
+from boxlite.images.builtin import ensure_guest_root
+from boxlite.runtime.layout import Home
+from boxlite.vmm.engines import EngineChoice, choose_engine
+from boxlite.vmm.facts import gather_facts
+from boxlite.vmm.kernel import ensure_kernel
+from vmm_ffi.spec import VmmKind
+
+T = TypeVar("T")
+
+
+class _Once(Generic[T]):
+    """A value that is made once. Whoever comes meanwhile waits, and makes it when the first one failed or gave up."""
+
+    def __init__(self, make: Callable[[], Awaitable[T]]) -> None:
+        self._make = make
+        self._lock = trio.Lock()
+        self._made: list[T] = []
+
+    async def get(self) -> T:
+        async with self._lock:
+            if not self._made:
+                self._made.append(await self._make())
+            return self._made[0]
+
+
+@final
+class Parts:
+    """The engine, the kernel and the guest's root disk of one runtime."""
+
+    def __init__(self, home: Home, *, engine: VmmKind | None, kernel: Path | None) -> None:
+        self._home = home
+        self._wanted = engine
+        self._own_kernel = None if kernel is None else kernel.absolute()
+        self._engine = _Once(self._choose_engine)
+        self._kernel = _Once(self._make_kernel)
+        self._guest_root = _Once(lambda: ensure_guest_root(home.builtin))
+
+    async def engine(self) -> EngineChoice:
+        """Which engine runs the boxes, and why; raises `EngineUnavailable`."""
+        return await self._engine.get()
+
+    async def kernel(self) -> Path:
+        """The kernel that every machine boots; raises `EngineUnavailable`."""
+        return await self._kernel.get()
+
+    async def guest_root(self) -> Path:
+        """The read-only disk with the agent; raises `GuestBuildFailed` or `DiskError`."""
+        return await self._guest_root.get()
+
+    async def _choose_engine(self) -> EngineChoice:
+        return choose_engine(await gather_facts(kernel=self._own_kernel), self._wanted)
+
+    async def _make_kernel(self) -> Path:
+        choice = await self.engine()
+        if choice.kernel is not None:
+            return choice.kernel
+        assert choice.kernel_library is not None
+        return await ensure_kernel(self._home.kernels, choice.kernel_library)
