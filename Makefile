@@ -1,0 +1,71 @@
+# Each target sets up what it needs, and can be run again at no cost. `make` alone lists them.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
+
+# What virtual machines need, and what the tests compare with.
+PACKAGES := qemu-system-x86 e2fsprogs busybox-static python3-venv skopeo umoci
+INSTALLED = command -v qemu-system-x86_64 && command -v skopeo && command -v umoci && busybox true \
+	&& PATH="$$PATH:/usr/sbin:/sbin" command -v mke2fs && $(PYTHON) -c 'import ensurepip, venv'
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help setup packages demo test lint proto bench clean
+
+help:
+	@echo "make setup   install everything into $(VENV), and the missing system packages"
+	@echo "make demo    run a few commands in a real virtual machine"
+	@echo "make test    run the checks and the tests, those in virtual machines included"
+	@echo "make lint    run the checks alone: ruff, mypy, import-linter"
+	@echo "make proto   generate the code of proto/boxlite/v1 again"
+	@echo "make bench   measure, and print ratios"
+	@echo "make clean   remove $(VENV) and caches"
+
+setup: $(VENV)/.complete
+
+packages:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+		echo "Python 3.11 or newer is needed: install it, then name it: make PYTHON=python3.12 ..." >&2; exit 1; }
+	@{ $(INSTALLED); } >/dev/null 2>&1 || { \
+		command -v apt-get >/dev/null || { \
+			echo "install these with your system's package manager, then try again: $(PACKAGES)" >&2; exit 1; }; \
+		[ "$$(id -u)" = 0 ] || command -v sudo >/dev/null || { \
+			echo "run this as root, then try again: apt-get install $(PACKAGES)" >&2; exit 1; }; \
+		echo "installing system packages: $(PACKAGES)"; \
+		$(SUDO) apt-get update -qq && \
+		$(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(PACKAGES) \
+			>$(or $(TMPDIR),/tmp)/boxlite-apt.log 2>&1 || { \
+			cat $(or $(TMPDIR),/tmp)/boxlite-apt.log >&2; \
+			echo "apt-get failed; run it by hand, then try again: apt-get install $(PACKAGES)" >&2; exit 1; }; \
+	}
+
+$(VENV)/.complete: pyproject.toml | packages
+	@echo "installing Python packages into $(VENV)"
+	@$(PYTHON) -m venv $(VENV) || { echo "cannot make $(VENV): install python3-venv" >&2; exit 1; }
+	@$(BIN)/python -m pip install --quiet --editable '.[krun,dev]' || { \
+		echo "pip failed: is a package index within reach?" >&2; exit 1; }
+	@touch $@
+
+demo: setup
+	@$(BIN)/python docs/examples/demo.py
+
+test: lint
+	$(BIN)/python -m pytest
+
+lint: setup
+	$(BIN)/ruff check --quiet
+	$(BIN)/ruff format --quiet --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+proto: setup
+	$(BIN)/python -m proto.generate
+
+bench: setup
+	$(BIN)/python -m benchmarks boxes
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
