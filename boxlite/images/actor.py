@@ -41,8 +41,8 @@ class PreparedImage:
 class Prepare(Message[PreparedImage]):
     """Make the image's disk, unless there is one.
 
-    The ask fails with an `ImageError`, `StorageFull`, another `BoxliteError` or an OSError. All who ask for the same image at
-    the same time share one build, which ends when the last of them is cancelled.
+    The ask fails with an `ImageError`, `StorageFull`, another `BoxliteError` or an OSError. All who ask for the same
+    image at the same time share one build, which ends when the last of them is cancelled.
     """
 
     reference: Reference
@@ -70,6 +70,7 @@ class ImageActor(Actor):
         match message:
             case Prepare(reference):
                 self.start_soon(self._answer, reference, self.defer(message))
+                return None
             case _:
                 return await super().handle(message)
 

@@ -32,7 +32,8 @@ class SharedWork(Generic[K, V]):
     async def get(self, key: K, work: Callable[[], Awaitable[V]]) -> V:
         """The result of `work`, or the exception that it raised, from a run that may have begun before the call.
 
-        A cancelled caller stops waiting. When the last one has left, the work is cancelled, and the next call begins anew.
+        A cancelled caller stops waiting. When the last one has left, the work is cancelled, and the next call begins
+        anew.
         """
         job = self._jobs.get(key)
         if job is None:
