@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 SOURCES = Path(__file__).parent
-PLUGIN = "protoc-gen-python_betterproto2"
 
 
 def generate(directory: Path) -> None:
     """Writes the code of all services into `directory`; raises CalledProcessError where protoc finds fault."""
+    # protoc looks for its plugin in PATH, and the plugin for ruff; both are installed beside this interpreter.
+    path = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)))
     protos = sorted(str(path) for path in SOURCES.glob("boxlite/*/*.proto"))
     subprocess.run(
         [
             *(sys.executable, "-m", "grpc_tools.protoc", f"--proto_path={SOURCES}"),
-            f"--plugin={PLUGIN}={Path(sys.executable).with_name(PLUGIN)}",
             f"--python_betterproto2_out={directory}",
             *("--python_betterproto2_opt=server_generation=async", "--python_betterproto2_opt=client_generation=async"),
             *protos,
         ],
         check=True,
+        env=os.environ | {"PATH": path},
     )
 
 
