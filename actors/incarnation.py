@@ -53,6 +53,7 @@ class Incarnation:
         self._scope = trio.CancelScope()
         self._ready = False
         self._finishing = False
+        self._released = False
         self._errors: list[BaseException] = []
         self._handled: Letter | None = None
         self._deferred = False
@@ -165,14 +166,19 @@ class Incarnation:
         return self._errors[0] if self._errors else None
 
     def _release(self, error: BaseException | None) -> None:
-        """Answer every ask that this life will not: those it has begun, and those in the mailbox."""
+        """Answer every ask that this life will not: those it has begun, and those in the mailbox.
+
+        Once only: what comes into the mailbox after that is for the next life.
+        """
+        if self._released or not self._ready:
+            return
+        self._released = True
         name = self.ref.name
         for reply in tuple(self._owed):
             reply.settle(outcome.Error(_died(name, error) if error else stopped(name, None)))
         self._owed.clear()
-        if self._ready:
-            restarts = self._restarts(error)
-            self._mailbox.drop(lambda: _restarting(name, error) if restarts else stopped(name, error))
+        restarts = self._restarts(error)
+        self._mailbox.drop(lambda: _restarting(name, error) if restarts else stopped(name, error))
 
     async def _clean_up(self) -> None:
         with trio.move_on_after(self._shutdown, shield=True) as scope, self._crashing():

@@ -75,8 +75,11 @@ class Supervisor:
         self._children[spec.name] = child
         try:
             await self._launch(child)
+        except StartAborted:
+            self._forget(child, None)
+            raise
         except BaseException as error:
-            self._forget(child, error)
+            self._forget(child, error if isinstance(error, Exception) else None)
             raise
         return child.ref
 
@@ -149,7 +152,9 @@ class Supervisor:
     def _ended(self, child: _Child, error: BaseException | None) -> None:
         """Decide what follows the end of a life; synchronous, so that nothing happens in between."""
         child.incarnation = None
-        if error is not None and not isinstance(error, StartAborted):
+        if isinstance(error, StartAborted) and child.state is ChildState.STOPPING:
+            error = None
+        if error is not None:
             _log.error("%s: child %s crashed", self._name, child.spec.name, exc_info=error)
             self._emit(EventKind.CRASHED, child, error)
         if error is not None and not isinstance(error, Exception):
@@ -167,7 +172,7 @@ class Supervisor:
 
     def _forget(self, child: _Child, error: BaseException | None) -> None:
         """The child has ended for good."""
-        child.error = error if isinstance(error, Exception) and not isinstance(error, StartAborted) else None
+        child.error = error
         del self._children[child.spec.name]
         child.mailbox.close(lambda: stopped(child.spec.name, child.error))
         child.gone.set()
