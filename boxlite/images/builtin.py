@@ -24,14 +24,14 @@ import attrs
 import trio
 
 from boxlite.errors import GuestBuildFailed, ImageNotFound
-from boxlite.images.disk import tar_to_disk
+from boxlite.images.disk import FORMAT_VERSION, tar_to_disk
 from boxlite.images.workspace import Workspace, open_workspace, remove_abandoned
 
 KEPT_SECONDS = 7 * 24 * 3600
 """How long a result stays after it was last asked for. The one in use is always the newest."""
 
-_FORMAT = 1
-"""Of the records and of the ways from files to results; a new number builds everything anew."""
+_FORMAT = f"1.{FORMAT_VERSION}"
+"""Of the records, of the ways from files to results, and of disks; another one builds everything anew."""
 
 
 @attrs.frozen

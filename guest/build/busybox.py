@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -14,11 +15,15 @@ from guest.build.tree import File, Symlink, Tree
 _REMEDY = "install the Debian package busybox-static"
 
 
-def busybox(inputs: Inputs) -> Tree:
-    """The program in /usr/bin with a link for each of its applets; raises `BuildError` unless it is a static one."""
-    found = shutil.which("busybox") or shutil.which("busybox", path="/bin:/usr/bin:/sbin:/usr/sbin")
+def busybox(inputs: Inputs, path: str | None = None) -> Tree:
+    """The program in /usr/bin with a link for each of its applets; raises `BuildError` unless it is a static one.
+
+    `path` is where to look for it, as in PATH, which is the default together with the usual directories.
+    """
+    path = path or f"{os.environ.get('PATH', '')}:/usr/local/bin:/usr/bin:/bin:/sbin"
+    found = shutil.which("busybox", path=path)
     if found is None:
-        raise BuildError(f"there is no busybox in PATH: {_REMEDY}")
+        raise BuildError(f"there is no busybox in {path}: {_REMEDY}")
     program = Path(found).resolve()
     need = libraries.needs([program])[program]
     if need.libraries or need.missing:
