@@ -99,17 +99,22 @@ async def _ensure(part: _Part, directory: Path) -> Path:
 async def _run_build(part: _Part, output: Path, record: Path, workspace: Workspace) -> None:
     # -P: what happens to lie in the working directory is not to be taken for the package.
     command = [sys.executable, "-P", "-m", "guest.build", part.name, str(output), "--record", str(record)]
-    done = await trio.run_process(
-        command,
-        stdin=subprocess.DEVNULL,
-        capture_stdout=True,
-        capture_stderr=True,
-        check=False,
-        pass_fds=[workspace.lock],
-    )
+    try:
+        done = await trio.run_process(
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_stdout=True,
+            capture_stderr=True,
+            check=False,
+            pass_fds=[workspace.lock],
+        )
+    except OSError as error:
+        raise GuestBuildFailed(
+            f"the guest's {part.name} cannot be built: {command[0]} does not start: {error}"
+        ) from error
     if done.returncode != 0:
-        reason = done.stderr.decode(errors="replace").strip() or f"it ended with status {done.returncode}"
-        raise GuestBuildFailed(f"{' '.join(command[3:5])} failed: {reason}")
+        reason = done.stderr.decode(errors="replace").strip() or f"{command[0]} ended with status {done.returncode}"
+        raise GuestBuildFailed(reason)
 
 
 async def _publish(part: _Part, output: Path, result: Path, workspace: Workspace) -> None:

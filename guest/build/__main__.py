@@ -33,7 +33,7 @@ def main() -> int:
         if arguments.record:
             arguments.record.write_text(json.dumps({"key": key} | inputs.record()))
     except (BuildError, OSError) as error:
-        print(f"cannot build the guest's {arguments.part}: {error}", file=sys.stderr)  # noqa: T201
+        print(f"guest.build {arguments.part}: {error}", file=sys.stderr)  # noqa: T201
         return 1
     return 0
 

@@ -27,6 +27,7 @@ def write_layout(tree: Tree, directory: Path, *, tag: str, config: dict[str, Any
     Returns the manifest's SHA-256 in hexadecimal. All of it is on the disk by then.
     """
     blobs = directory / "blobs" / "sha256"
+    directory.mkdir()
     blobs.mkdir(parents=True)
     layer = _write_layer(tree, blobs)
     image = {

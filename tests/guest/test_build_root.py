@@ -4,11 +4,14 @@ import ast
 import hashlib
 import marshal
 import re
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from guest.build.archive import write_tar
+from guest.build.layout import write_layout
 from guest.build.root import INIT, MOUNT_POINTS
 from guest.build.tree import MTIME
 from tests.guest.build_products import Product, build
@@ -117,3 +120,25 @@ def test_the_record_names_what_went_in(root: Product) -> None:
     names = {Path(path).name for path in root.record["files"]}
     assert {"os.py", "libc.so.6", "RECORD", "METADATA", "message_pool.py"} <= names
     assert str(Path(__file__).parents[2] / "guest") in root.record["directories"]
+
+
+@pytest.mark.parametrize("part", ["root", "image"])
+def test_a_failure_is_one_line_and_leaves_no_output(tmp_path: Path, part: str) -> None:
+    """It says what is missing and where to get it; a traceback would hide that."""
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "guest.build", part, str(tmp_path / "output")],
+        env={"PATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert re.fullmatch(rf"guest\.build {part}: .* is missing: .* Debian package .*\n", done.stderr)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        write_tar({}, tmp_path / "nowhere" / "root.tar")
+    with pytest.raises(FileExistsError, match=re.escape(str(tmp_path))):
+        write_layout({}, tmp_path, tag="latest", config={})
