@@ -165,8 +165,10 @@ def _forget_unused(part: _Part, directory: Path, result: Path) -> None:
     """Remove the results and records that nobody has asked for in a long time."""
     oldest = time.time() - KEPT_SECONDS
     for path in directory.glob(f"{part.kind}[-.]*"):
-        if path != result and path.stat().st_mtime < oldest:
+        with contextlib.suppress(FileNotFoundError):  # Another process may be at the same.
+            if path == result or path.stat().st_mtime >= oldest:
+                continue
             if path.is_dir():
-                shutil.rmtree(path)
+                shutil.rmtree(path, ignore_errors=True)
             else:
-                path.unlink(missing_ok=True)
+                path.unlink()

@@ -133,7 +133,7 @@ def test_a_failure_is_one_line_and_leaves_no_output(tmp_path: Path, part: str) -
         timeout=60,
     )
     assert (done.returncode, done.stdout) == (1, "")
-    assert re.fullmatch(rf"guest\.build {part}: .* is missing: .* Debian package .*\n", done.stderr)
+    assert re.fullmatch(rf"guest\.build {part}: .* missing: .*Debian package .*\n", done.stderr)
     assert list(tmp_path.iterdir()) == []
 
 
