@@ -35,7 +35,7 @@ def become(spec: InstanceSpec, console: int, zygote: int) -> NoReturn:
         _forget_the_host()
         VmmFactory().vmm(spec.kind).create(spec).enter()
     except BaseException as error:
-        os.write(2, f"boxlite-shim: {type(error).__name__}: {error}\n".encode(errors="replace"))
+        os.write(2, f"boxlite-shim: {str(error) or type(error).__name__}\n".encode(errors="replace"))
     finally:
         # Whatever happened: the zygote's loop must not run a second time, in this process.
         os._exit(SHIM_FAILED)

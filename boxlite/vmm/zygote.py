@@ -117,6 +117,10 @@ class Zygote:
                 raise ZygoteError(self._cause)
             try:
                 await self._socket.sendmsg([datagram], ancillary)
+            except ConnectionError as error:
+                # It has hung up, and the task that reads is about to learn how it ended.
+                await self._ended.wait()
+                raise ZygoteError(self._cause) from error
             except OSError as error:
                 raise ZygoteError(f"the zygote takes no request: {error}") from error
 
@@ -202,8 +206,8 @@ async def open_zygote() -> AsyncGenerator[Zygote]:
     """
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     read_end, write_end = os.pipe()
-    with trio.socket.from_stdlib_socket(ours) as sock, theirs:
-        words = trio.lowlevel.FdStream(read_end)
+    words = trio.lowlevel.FdStream(read_end)
+    with trio.socket.from_stdlib_socket(ours) as sock, theirs, contextlib.closing(words):
         try:
             # -P: a directory that the host happens to stand in must not supply the zygote's modules.
             # A session of its own: ^C on the host's terminal is for the host, which then ends its machines in order.
@@ -216,7 +220,6 @@ async def open_zygote() -> AsyncGenerator[Zygote]:
                 cwd="/",
             )
         except OSError as error:
-            words.close()
             raise ZygoteError(f"cannot start {sys.executable} as the zygote: {error}") from error
         finally:
             os.close(write_end)

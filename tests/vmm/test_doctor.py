@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from boxlite.vmm.doctor import Check, examine
+
+NAMES = ["python", "platform", "qemu", "kernel", "kvm", "e2fsprogs", "busybox", "memory", "home", "engine"]
+
+
+async def examined(home: Path) -> dict[str, Check]:
+    checks = await examine(home)
+    assert [check.name for check in checks] == NAMES
+    assert [check for check in checks if not check.ok and not check.remedy] == []
+    return {check.name: check for check in checks}
+
+
+async def test_a_host_that_runs_these_tests_is_healthy_and_stays_as_it_was(tmp_path: Path) -> None:
+    checks = await examined(tmp_path / "not" / "yet" / "there")
+    assert [check for check in checks.values() if not check.ok] == []
+    assert os.listdir(tmp_path) == []
+
+
+async def test_without_programs_the_remedy_names_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr("boxlite.vmm.doctor._SYSTEM_PROGRAMS", ())
+    checks = await examined(tmp_path)
+    for name, package in (("qemu", "qemu-system-x86"), ("e2fsprogs", "e2fsprogs"), ("busybox", "busybox-static")):
+        assert not checks[name].ok
+        assert package in checks[name].remedy
+    assert not checks["engine"].ok
+    assert "qemu-system-x86" in checks["engine"].remedy
+
+
+async def test_a_home_below_a_file_is_no_home(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    checks = await examined(tmp_path / "file" / "home")
+    assert not checks["home"].ok
+    assert str(tmp_path / "file") in checks["home"].remedy
+
+
+async def test_too_little_memory_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("boxlite.vmm.doctor.MEMORY_MIB", 1 << 40)
+    assert not (await examined(tmp_path))["memory"].ok

@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import attrs
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from boxlite.errors import EngineUnavailable
+from boxlite.vmm.engines import choose_engine
+from boxlite.vmm.facts import HostFacts
+from vmm_ffi.spec import Accelerator, VmmKind
+
+QEMU, LIBRARY, KERNEL = Path("/usr/bin/qemu-system-x86_64"), Path("/usr/lib/libkrunfw.so.5"), Path("/home/me/vmlinux")
+
+CAPABLE = HostFacts(
+    system="Linux",
+    machine="x86_64",
+    cpu_flags=frozenset({"svm"}),
+    qemu=QEMU,
+    qemu_version=(10, 0),
+    kernel_library=LIBRARY,
+)
+
+host_facts = st.builds(
+    HostFacts,
+    system=st.sampled_from(["Linux", "Darwin"]),
+    machine=st.sampled_from(["x86_64", "aarch64"]),
+    cpu_flags=st.frozensets(st.sampled_from(["vmx", "svm"])),
+    kvm_problem=st.sampled_from([None, "/dev/kvm: Permission denied"]),
+    qemu=st.sampled_from([None, QEMU]),
+    qemu_version=st.sampled_from([None, (7, 2), (10, 0)]),
+    kernel=st.sampled_from([None, KERNEL]),
+    kernel_library=st.sampled_from([None, LIBRARY]),
+)
+
+
+@given(host_facts, st.sampled_from([None, *VmmKind]))
+def test_a_choice_can_run_or_the_error_says_what_to_do(facts: HostFacts, wanted: VmmKind | None) -> None:
+    kernel = facts.kernel or facts.kernel_library
+    possible = (facts.system, facts.machine) == ("Linux", "x86_64") and facts.qemu and kernel
+    if not possible or wanted is VmmKind.KRUN:
+        with pytest.raises(EngineUnavailable, match=r"install|use the engine|this version runs on"):
+            choose_engine(facts, wanted)
+        return
+    choice = choose_engine(facts, wanted)
+    assert choice.program == facts.qemu
+    assert (choice.kernel or choice.kernel_library) == kernel
+    assert (choice.kernel is None) != (choice.kernel_library is None)
+    assert (choice.accelerator is Accelerator.KVM) == (bool(facts.cpu_flags) and facts.kvm_problem is None)
+
+
+def test_kvm_is_taken_where_the_processor_and_the_device_offer_it() -> None:
+    assert choose_engine(CAPABLE).accelerator is Accelerator.KVM
+
+
+def test_a_kvm_device_without_the_processors_flag_is_not_taken() -> None:
+    """Such devices exist: they open, make virtual CPUs, and then cannot run a stock kernel."""
+    choice = choose_engine(attrs.evolve(CAPABLE, cpu_flags=frozenset()))
+    assert choice.accelerator is Accelerator.TCG
+    assert "neither vmx nor svm" in choice.reason
+
+
+def test_a_kvm_device_that_cannot_be_opened_is_not_taken() -> None:
+    choice = choose_engine(attrs.evolve(CAPABLE, kvm_problem="/dev/kvm: Permission denied"))
+    assert choice.accelerator is Accelerator.TCG
+    assert "/dev/kvm: Permission denied" in choice.reason
+
+
+def test_a_kernel_of_the_users_own_needs_no_library() -> None:
+    choice = choose_engine(attrs.evolve(CAPABLE, kernel=KERNEL, kernel_library=None))
+    assert (choice.kernel, choice.kernel_library) == (KERNEL, None)
+
+
+@pytest.mark.parametrize(("version", "parallel"), [(None, False), ((7, 2), False), ((9, 9), False), ((10, 0), True)])
+def test_virtual_processors_run_in_parallel_only_where_that_is_known_to_work(
+    version: tuple[int, int] | None, parallel: bool
+) -> None:
+    assert choose_engine(attrs.evolve(CAPABLE, qemu_version=version)).parallel_cpus is parallel
+
+
+@pytest.mark.parametrize(
+    ("facts", "wanted", "message"),
+    [
+        (attrs.evolve(CAPABLE, qemu=None), None, "apt-get install qemu-system-x86"),
+        (attrs.evolve(CAPABLE, qemu=None), VmmKind.QEMU, "apt-get install qemu-system-x86"),
+        (attrs.evolve(CAPABLE, kernel_library=None), None, r"pip install 'boxlite-trio\[krun\]'"),
+        (attrs.evolve(CAPABLE, machine="aarch64"), None, "Linux on aarch64"),
+        (attrs.evolve(CAPABLE, system="Darwin"), None, "Darwin on x86_64"),
+        (CAPABLE, VmmKind.KRUN, "krun engine is not part of this version"),
+    ],
+)
+def test_what_is_missing_is_named(facts: HostFacts, wanted: VmmKind | None, message: str) -> None:
+    with pytest.raises(EngineUnavailable, match=message):
+        choose_engine(facts, wanted)
