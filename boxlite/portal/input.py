@@ -10,6 +10,7 @@ from grpclib.client import Channel
 from grpclib.const import Cardinality
 from grpclib.exceptions import StreamTerminatedError
 
+from boxlite.portal.checks import checked
 from proto.boxlite.v1 import InputChunk, InputReply
 
 T = TypeVar("T")
@@ -47,7 +48,7 @@ class InputCall:
         """Resets a call that will not be finished."""
 
         async def reset() -> None:
-            await self._close(asyncio.CancelledError())
+            await self._close()
 
         await self._run(reset)
 
@@ -74,15 +75,15 @@ class InputCall:
             await asyncio.gather(sending, return_exceptions=True)
         if reply is None:
             raise StreamTerminatedError("the guest ended the input without a reply")
-        await self._close(None)
-        return reply
+        await self._close()
+        return checked(reply)
 
-    async def _close(self, error: BaseException | None) -> None:
+    async def _close(self) -> None:
         if self._reply is None:
             return
         reply, self._reply = self._reply, None
         reply.cancel()
         await asyncio.gather(reply, return_exceptions=True)
-        # The early reply leaves our half of the stream open; resetting it tells the guest to expect nothing more.
-        error = error or asyncio.CancelledError()
+        # Where our half of the stream is still open, this resets it: the guest need not expect more.
+        error = asyncio.CancelledError()
         await self._stream.__aexit__(type(error), error, None)

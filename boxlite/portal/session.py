@@ -15,6 +15,7 @@ from grpclib.const import Cardinality, Status
 from grpclib.exceptions import GRPCError
 
 from boxlite.errors import GuestRefused, PortalLost
+from boxlite.portal.checks import checked
 from boxlite.portal.connection import GuestChannel
 from boxlite.portal.input import InputCall
 from proto.boxlite.v1 import (
@@ -147,7 +148,7 @@ class Session:
             sender = asyncio.ensure_future(send_credit())
             try:
                 async for event in stream:
-                    sink(event)
+                    sink(checked(event))
                     if event.exited is not None or event.failed is not None:
                         break
             finally:
@@ -156,7 +157,10 @@ class Session:
             await stream.end()
 
     async def _call(self, method: Callable[[Request], Awaitable[T]], request: Request) -> T:
-        return await self._run(lambda: method(request))
+        async def call() -> T:
+            return checked(await method(request))
+
+        return await self._run(call)
 
     async def _run(self, call: Callable[[], Awaitable[T]]) -> T:
         """Runs a call on the asyncio loop; whatever a broken connection or a lying guest raises is a `PortalLost`."""

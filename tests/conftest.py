@@ -1,0 +1,28 @@
+"""What tests share: one home, so that images and the guest's root are built once, and one booted box."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.shared_box import SharedBox, open_shared_box
+
+
+@pytest.fixture(scope="session")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A BOXLITE_HOME for the whole session; $BOXLITE_TEST_HOME keeps one from session to session."""
+    kept = os.environ.get("BOXLITE_TEST_HOME")
+    path = Path(kept) if kept else tmp_path_factory.mktemp("home")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("BOXLITE_HOME", str(path))
+        yield path
+
+
+@pytest.fixture(scope="session")
+def shared_box(home: Path) -> Iterator[SharedBox]:
+    """A booted box of builtin/python for tests that leave it as they found it; see `in_shared_box`."""
+    with open_shared_box(home) as shared:
+        yield shared
