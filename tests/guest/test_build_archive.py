@@ -5,7 +5,7 @@ import tarfile
 import tempfile
 from pathlib import Path
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from guest.build.archive import write_tar
@@ -44,6 +44,8 @@ def node_of(reader: tarfile.TarFile, header: tarfile.TarInfo) -> Node:
     return File(content.read(), header.mode)
 
 
+# Each example waits for the disk, which takes as long as it takes.
+@settings(deadline=None, max_examples=50)
 @given(trees)
 def test_an_archive_holds_its_tree(tree: Tree) -> None:
     """Every entry comes back as it was, and the only others are the directories that hold them."""
@@ -52,12 +54,14 @@ def test_an_archive_holds_its_tree(tree: Tree) -> None:
     assert all(found[path] == Directory() for path in found.keys() - tree.keys())
 
 
+@settings(deadline=None, max_examples=50)
 @given(trees.flatmap(lambda tree: st.tuples(st.just(tree), st.permutations(list(tree.items())))))
 def test_the_order_of_a_tree_does_not_show(tree: tuple[Tree, list[tuple[str, Node]]]) -> None:
     """Two trees that are equal give the same bytes."""
     assert archive(dict(tree[1]))[0] == archive(tree[0])[0]
 
 
+@settings(deadline=None, max_examples=50)
 @given(trees)
 def test_parents_come_first_and_nobody_is_named(tree: Tree) -> None:
     """A reader can make the entries in order; all belong to root and carry the one time."""
