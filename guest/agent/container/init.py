@@ -1,0 +1,109 @@
+"""The two small processes behind the agent: the launcher, and process 1 of the container.
+
+    agent ── fork ──> launcher ── unshare, fork ──> init ── vfork ──> commands
+
+The launcher is forked before the agent loads its server, and so is small. It waits for `Setup`, makes the namespaces,
+forks init, and waits for init's end. Init builds the container's root, gives its rights away, and then starts commands
+and reaps whatever ends in the container. All three share one socket; `messages` is what travels on it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import signal
+import socket
+import sys
+from importlib.machinery import BuiltinImporter, FrozenImporter
+
+from guest.agent import syscalls
+from guest.agent.container import channel, rootfs
+from guest.agent.container.capabilities import drop_privileges
+from guest.agent.container.messages import Ended, Forked, Ready, Setup, SetupFailed
+from guest.agent.container.service import PROTECTED, serve
+from guest.agent.syscalls import Namespace
+
+_PR_SET_PDEATHSIG = 1
+_OPEN_FILES = (1024, 524288)
+"""Soft and hard limit, as systemd gives them; a larger soft one breaks programs that use select or close every file."""
+
+
+def fork_launcher() -> tuple[int, socket.socket]:
+    """Forks the launcher; returns its pid and the agent's end of the socket. The caller has one thread."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    pid = os.fork()
+    if pid:
+        theirs.close()
+        return pid, ours
+    ours.close()
+    run_launcher(theirs)
+    os._exit(0)
+
+
+def run_launcher(sock: socket.socket) -> None:
+    """The launcher's whole life: returns when the container has ended, or when the agent goes before there is one."""
+    with contextlib.suppress(OSError):  # The agent is gone, and nobody is left to tell.
+        received = channel.receive(sock, long_messages=True)
+        if received is None or not isinstance(received[0], Setup):
+            return
+        try:
+            pid = _fork_init(sock, received[0])
+        except OSError as error:
+            channel.send(sock, SetupFailed(str(error)))
+            return
+        channel.send(sock, Forked(pid))
+        _, status = os.waitpid(pid, 0)
+        channel.send(sock, Ended(status))
+
+
+def _fork_init(sock: socket.socket, setup: Setup) -> int:
+    syscalls.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    syscalls.unshare(Namespace.MOUNT | Namespace.PID | Namespace.IPC | Namespace.UTS)
+    pid = os.fork()
+    if pid:
+        return pid
+    status = 1
+    try:
+        _run_init(sock, setup)
+        status = 0
+    except Exception as error:
+        # Without a traceback: printing one reads source files, and those would be the container's.
+        _complain(repr(error))
+    finally:
+        # Not by way of sys.exit: nothing of the launcher's is to run here.
+        os._exit(status)
+
+
+def _run_init(sock: socket.socket, setup: Setup) -> None:
+    # Without a handler, signals from inside the container do not reach its process 1 (pid_namespaces(7)).
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    _seal_imports()
+    os.setsid()
+    os.umask(0o022)
+    null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+    os.dup2(null, 0)
+    os.close(null)
+    try:
+        adjust_oom = os.open("/proc/self/oom_score_adj", os.O_WRONLY | os.O_CLOEXEC)
+        os.pwrite(adjust_oom, PROTECTED, 0)
+        rootfs.enter(setup)
+        resource.setrlimit(resource.RLIMIT_NOFILE, _OPEN_FILES)
+        drop_privileges()
+        # The kernel clears it when rights change.
+        syscalls.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    except OSError as error:
+        channel.send(sock, SetupFailed(str(error)))
+        return
+    channel.send(sock, Ready())
+    serve(sock, adjust_oom)
+
+
+def _seal_imports() -> None:
+    """Lets no module be loaded from a file any more: the files will be the container's."""
+    sys.meta_path[:] = [BuiltinImporter, FrozenImporter]
+
+
+def _complain(text: str) -> None:
+    with contextlib.suppress(OSError):
+        os.write(2, f"boxlite: the container's init: {text}\n".encode(errors="backslashreplace"))

@@ -1,0 +1,158 @@
+"""The container's root: an overlay of image and scratch disk, and what Docker puts around it.
+
+The image is hostile. So the old root is out of reach before anything in the new one is touched: whatever a symbolic
+link in the image points at is then inside the container.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import socket
+import stat
+
+from guest.agent import syscalls
+from guest.agent.container.messages import Setup
+from guest.agent.syscalls import MountFlag
+
+_HARDENED = MountFlag.NO_SUID | MountFlag.NO_DEV | MountFlag.NO_EXEC
+
+_DEVICES = {"null": (1, 3), "zero": (1, 5), "full": (1, 7), "random": (1, 8), "urandom": (1, 9), "tty": (5, 0)}
+_DEVICE_LINKS = {
+    "fd": "/proc/self/fd",
+    "stdin": "/proc/self/fd/0",
+    "stdout": "/proc/self/fd/1",
+    "stderr": "/proc/self/fd/2",
+    "ptmx": "pts/ptmx",
+    "core": "/proc/kcore",
+}
+
+# Docker's lists (moby, oci/defaults.go).
+_MASKED = (
+    "/proc/acpi",
+    "/proc/asound",
+    "/proc/interrupts",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/sys/devices/virtual/powercap",
+    "/sys/firmware",
+)
+_READ_ONLY = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
+
+
+def enter(setup: Setup) -> None:
+    """Makes the container's root this process's own. To be called in new mount, pid and uts namespaces.
+
+    Raises OSError with what could not be done.
+    """
+    syscalls.mount("", "/", "", MountFlag.RECURSIVE | MountFlag.PRIVATE)
+    _mount_overlay(setup)
+    _pivot(setup.root)
+    for directory in ("/proc", "/sys", "/dev"):
+        _ensure_directory(directory)
+    syscalls.mount("proc", "/proc", "proc", _HARDENED)
+    syscalls.mount("sysfs", "/sys", "sysfs", _HARDENED | MountFlag.READ_ONLY)
+    _fill_dev()
+    for path in _MASKED:
+        _mask(path)
+    for path in _READ_ONLY:
+        _make_read_only(path)
+    socket.sethostname(setup.hostname)
+    _write_etc(setup.hostname)
+
+
+def _mount_overlay(setup: Setup) -> None:
+    upper, work = f"{setup.scratch}/upper", f"{setup.scratch}/work"
+    os.makedirs(upper, exist_ok=True)
+    os.makedirs(work, exist_ok=True)
+    # The upper layer's root is what the container sees as its root's owner and mode.
+    image = os.stat(setup.image)
+    os.chown(upper, image.st_uid, image.st_gid)
+    os.chmod(upper, stat.S_IMODE(image.st_mode))
+    # No devices: root may make device nodes (Docker's capabilities have mknod), but they must open nothing.
+    options = f"lowerdir={setup.image},upperdir={upper},workdir={work}"
+    syscalls.mount("overlay", setup.root, "overlay", MountFlag.NO_DEV, options)
+
+
+def _pivot(root: str) -> None:
+    # Root over itself, then away with the lower one: no directory for the old root is needed (pivot_root(2), NOTES).
+    os.chdir(root)
+    syscalls.pivot_root(".", ".")
+    syscalls.unmount(".", syscalls.DETACH)
+    os.chdir("/")
+
+
+def _ensure_directory(path: str) -> None:
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(path, 0o755)
+    if not stat.S_ISDIR(os.lstat(path).st_mode):
+        raise NotADirectoryError(errno.ENOTDIR, f"the image's {path} is no directory")
+
+
+def _fill_dev() -> None:
+    syscalls.mount("tmpfs", "/dev", "tmpfs", MountFlag.NO_SUID | MountFlag.NO_EXEC, "mode=755,size=64k")
+    for name, (major, minor) in _DEVICES.items():
+        path = f"/dev/{name}"
+        os.mknod(path, stat.S_IFCHR | 0o666, os.makedev(major, minor))
+        os.chmod(path, 0o666)
+        # A mount of its own, so that these nodes still work when /dev takes no devices any more.
+        syscalls.mount(path, path, "", MountFlag.BIND)
+    for name, target in _DEVICE_LINKS.items():
+        os.symlink(target, f"/dev/{name}")
+    for directory in ("/dev/pts", "/dev/shm", "/dev/mqueue"):
+        os.mkdir(directory, 0o755)
+    terminals = "newinstance,ptmxmode=0666,mode=0620,gid=5"
+    syscalls.mount("devpts", "/dev/pts", "devpts", MountFlag.NO_SUID | MountFlag.NO_EXEC, terminals)
+    syscalls.mount("shm", "/dev/shm", "tmpfs", _HARDENED, "mode=1777,size=64m")
+    try:
+        syscalls.mount("mqueue", "/dev/mqueue", "mqueue", _HARDENED)
+    except OSError as error:
+        if error.errno != errno.ENODEV:  # A kernel without POSIX message queues.
+            raise
+    syscalls.mount("", "/dev", "", MountFlag.REMOUNT | MountFlag.BIND | _HARDENED)
+
+
+def _mask(path: str) -> None:
+    try:
+        if os.path.isdir(path):
+            syscalls.mount("tmpfs", path, "tmpfs", _HARDENED | MountFlag.READ_ONLY)
+        else:
+            syscalls.mount("/dev/null", path, "", MountFlag.BIND)
+    except FileNotFoundError:
+        return  # Not every kernel has every file.
+
+
+def _make_read_only(path: str) -> None:
+    try:
+        syscalls.mount(path, path, "", MountFlag.BIND | MountFlag.RECURSIVE)
+    except FileNotFoundError:
+        return
+    syscalls.mount("", path, "", MountFlag.REMOUNT | MountFlag.BIND | MountFlag.READ_ONLY | _HARDENED)
+
+
+def _write_etc(hostname: str) -> None:
+    """The files that Docker brings along. /etc/resolv.conf is left alone: there is no network to resolve names with."""
+    hosts = f"127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n127.0.1.1\t{hostname}\n"
+    os.makedirs("/etc", 0o755, exist_ok=True)
+    _replace("/etc/hostname", f"{hostname}\n")
+    _replace("/etc/hosts", hosts)
+    with contextlib.suppress(FileExistsError):
+        os.symlink("/proc/mounts", "/etc/mtab")
+
+
+def _replace(path: str, text: str) -> None:
+    """Writes a file anew, whatever was there; a directory stays."""
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+    except (IsADirectoryError, FileExistsError, PermissionError):
+        return
+    with open(fd, "w") as file:
+        file.write(text)

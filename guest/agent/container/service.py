@@ -1,0 +1,190 @@
+"""What process 1 of the container does all its life: starts commands, reaps, and reports."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import socket
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from guest.agent.container import channel
+from guest.agent.container.messages import (
+    Exited,
+    GroupGone,
+    Report,
+    Signal,
+    Signalled,
+    Spawn,
+    Spawned,
+    SpawnError,
+    SpawnFailed,
+    Terminate,
+)
+from guest.agent.container.spawn import CannotSpawn, spawn
+
+_GROUP_CHECK_MS = 1000
+"""How often groups without a leader are looked at. Nearly always init reaps their last process, and knows at once; but
+one whose parent has left the group is reaped by that parent, and of this the kernel tells nobody else."""
+
+PROTECTED = b"-999"
+"""Init's oom_score_adj: it is the last process of the container that the kernel kills when memory is short."""
+
+
+@dataclass(slots=True)
+class _Command:
+    process: subprocess.Popen[bytes]
+    stop_group_on_exit: bool
+    exited: bool = False
+
+
+def serve(sock: socket.socket, oom_score_adj: int) -> None:
+    """Serves the agent until it goes away, or until nothing is left after `Terminate`.
+
+    `oom_score_adj` is this process's own file of that name in /proc, open for writing; its value is `PROTECTED`.
+    Raises OSError when the agent is gone, `MalformedMessage` when it does not keep to the protocol.
+    """
+    _Init(sock, oom_score_adj).run()
+
+
+class _Init:
+    def __init__(self, sock: socket.socket, oom_score_adj: int) -> None:
+        self._socket = sock
+        self._oom_score_adj = oom_score_adj
+        self._commands: dict[int, _Command] = {}
+        self._keys: dict[int, int] = {}  # of the commands whose first process lives, by its pid
+        self._terminating = False
+
+    def run(self) -> None:
+        poll = select.poll()
+        poll.register(self._socket, select.POLLIN)
+        with _child_signals() as child_signals:
+            poll.register(child_signals, select.POLLIN)
+            while True:
+                ready = dict(poll.poll(_GROUP_CHECK_MS if self._has_leaderless_group() else None))
+                if child_signals in ready:
+                    os.read(child_signals, 4096)
+                if self._socket.fileno() in ready and not self._handle_request():
+                    return
+                if not self._reap() and self._terminating:
+                    return
+                self._report_gone_groups()
+
+    def _handle_request(self) -> bool:
+        received = channel.receive(self._socket, long_messages=True)
+        if received is None:
+            return False
+        request, descriptors = received
+        try:
+            match request:
+                case Spawn():
+                    self._spawn(request, descriptors)
+                case Signal(key, number):
+                    self._report(Signalled(key, self._signal_group(key, number)))
+                case Terminate():
+                    self._terminate()
+        finally:
+            channel.close_all(descriptors)
+        return True
+
+    def _spawn(self, request: Spawn, streams: list[int]) -> None:
+        try:
+            with self._normal_oom_score():
+                started = spawn(request, streams)
+        except CannotSpawn as failure:
+            self._report(SpawnFailed(request.key, failure.error, failure.message[:1000]))
+            return
+        except (OSError, ValueError) as error:
+            self._report(SpawnFailed(request.key, SpawnError.RESOURCES, f"cannot start the command: {error}"[:1000]))
+            return
+        pid = started.process.pid
+        self._commands[request.key] = _Command(started.process, request.stop_group_on_exit)
+        self._keys[pid] = request.key
+        terminal = [] if started.terminal is None else [started.terminal]
+        try:
+            self._report(Spawned(request.key, pid), terminal)
+        finally:
+            channel.close_all(terminal)
+
+    def _terminate(self) -> None:
+        self._terminating = True
+        _signal_all(signal.SIGTERM)
+        # Stopped processes get the signal only when they go on.
+        _signal_all(signal.SIGCONT)
+
+    def _reap(self) -> bool:
+        """Collects every process that has ended. False when no process is left in the container."""
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return False
+            if pid == 0:
+                return True
+            key = self._keys.pop(pid, None)
+            if key is not None:
+                self._end(key, status)
+
+    def _end(self, key: int, status: int) -> None:
+        command = self._commands[key]
+        command.exited = True
+        # What Popen would have set, had it done the waiting: so that it never waits for a pid that is somebody else's.
+        command.process.returncode = os.waitstatus_to_exitcode(status)
+        self._report(Exited(key, status))
+        if command.stop_group_on_exit:
+            self._signal_group(key, signal.SIGKILL)
+
+    def _has_leaderless_group(self) -> bool:
+        return len(self._commands) > len(self._keys)
+
+    def _report_gone_groups(self) -> None:
+        for key in [key for key, command in self._commands.items() if command.exited]:
+            if not self._signal_group(key, 0):
+                del self._commands[key]
+                self._report(GroupGone(key))
+
+    def _signal_group(self, key: int, number: int) -> bool:
+        command = self._commands.get(key)
+        if command is None:
+            return False
+        try:
+            os.killpg(command.process.pid, number)
+        except ProcessLookupError:
+            return False
+        return True
+
+    def _report(self, report: Report, descriptors: list[int] | None = None) -> None:
+        channel.send(self._socket, report, descriptors or [])
+
+    @contextmanager
+    def _normal_oom_score(self) -> Iterator[None]:
+        # A child inherits it, and has no chance to change it between vfork and exec.
+        os.pwrite(self._oom_score_adj, b"0", 0)
+        try:
+            yield
+        finally:
+            os.pwrite(self._oom_score_adj, PROTECTED, 0)
+
+
+def _signal_all(number: int) -> None:
+    try:
+        os.kill(-1, number)
+    except ProcessLookupError:
+        return  # Nobody is left.
+
+
+@contextmanager
+def _child_signals() -> Iterator[int]:
+    """A descriptor that turns readable when a child has ended."""
+    reader, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    previous = signal.signal(signal.SIGCHLD, lambda number, frame: None)
+    signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    try:
+        yield reader
+    finally:
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, previous)
+        channel.close_all((reader, writer))

@@ -1,0 +1,59 @@
+"""The disks that Guest.Init mounts, each below `DISKS` under its serial number."""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+
+from guest.agent import syscalls
+from guest.agent.syscalls import MountFlag
+
+DISKS = "/run/boxlite/disks"
+"""Below it each disk is mounted under its serial number."""
+
+_SERIAL = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,19}")
+
+
+class DiskError(Exception):
+    """A disk is missing, or cannot be mounted."""
+
+
+def is_serial(text: str) -> bool:
+    """Whether this can be a disk's serial number: virtio-blk gives it 20 bytes, and here it names a directory."""
+    return _SERIAL.fullmatch(text) is not None
+
+
+def mount_disk(serial: str, *, read_only: bool) -> None:
+    """Mounts the ext4 file system of one disk; raises `DiskError`."""
+    if not is_serial(serial):
+        raise DiskError(f"not a serial number: {serial[:40]!r}")
+    device = _find(serial)
+    target = f"{DISKS}/{serial}"
+    # The options of the container's own root are the overlay's; here nothing is ever executed or opened as a device.
+    flags = MountFlag.NO_DEV | MountFlag.NO_ATIME
+    try:
+        os.makedirs(target, 0o700)
+        if read_only:
+            # A read-only device cannot replay a journal, and a clean disk has nothing in it.
+            syscalls.mount(device, target, "ext4", flags | MountFlag.READ_ONLY, "noload")
+        else:
+            syscalls.mount(device, target, "ext4", flags)
+    except OSError as error:
+        raise DiskError(f"disk {serial} cannot be mounted as ext4: {error.strerror}") from None
+
+
+def unmount_disks() -> None:
+    """Writes every disk back and takes it out of use; raises OSError when one is still used."""
+    for target in glob.glob(f"{DISKS}/*"):
+        if os.path.ismount(target):
+            syscalls.unmount(target)
+    os.sync()
+
+
+def _find(serial: str) -> str:
+    for path in glob.glob("/sys/block/vd*/serial"):
+        with open(path) as file:
+            if file.read().strip() == serial:
+                return f"/dev/{path.split('/')[3]}"
+    raise DiskError(f"the machine has no disk {serial}")

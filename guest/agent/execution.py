@@ -1,0 +1,201 @@
+"""One command: its streams, and its end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import signal
+import struct
+import termios
+import time
+from collections.abc import Callable, Coroutine
+from typing import Protocol
+
+from guest.agent.command import Refused
+from guest.agent.container import channel
+from guest.agent.container.client import ContainerClient, ContainerError, Process
+from guest.agent.container.messages import Spawn, SpawnError, SpawnFailed
+from guest.agent.input import InputStream
+from guest.agent.output import OutputStream
+from guest.agent.pipes import open_pipes
+from proto.boxlite.v1 import ExecStart, Exited, StartFailure, StdinMode
+from proto.boxlite.v1 import OutputStream as StreamName
+
+# A shell's exit codes for what it cannot execute.
+_SHELL_CODES = {SpawnError.NOT_FOUND: 127, SpawnError.NOT_EXECUTABLE: 126}
+
+
+class Listener(Protocol):
+    """Whoever takes an execution's output, as the execution sees it."""
+
+    def changed(self) -> None:
+        """There is output to take, or an end."""
+
+    def superseded(self) -> None:
+        """Somebody else takes it from now on."""
+
+
+class Execution:
+    """A command in the container, from its start on.
+
+    It ends when its first process has ended and its streams have: they end when the last process has closed them, or
+    when no process of its group is left. `exited` says how, and `on_end` is called, once. `pid` is 0 for a command that
+    was not found or not executable.
+    """
+
+    def __init__(self, key: int, container: ContainerClient, on_end: Callable[[], None]) -> None:
+        self.pid = 0
+        self.exited: Exited | None = None
+        self.launched = asyncio.Event()
+        self.ended = asyncio.Event()
+        self.input: InputStream | None = None
+        self.outputs: dict[StreamName, OutputStream] = {}
+        self.follower: Listener | None = None
+        self._key = key
+        self._container = container
+        self._on_end = on_end
+        self._running = False
+        self._terminal: int | None = None
+        self._began = time.monotonic_ns()
+        self._end: Exited | None = None  # of the first process
+        self._group_gone = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._timed_out = False
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @property
+    def size(self) -> int:
+        """How many bytes of output are kept."""
+        return sum(output.size for output in self.outputs.values())
+
+    async def launch(self, start: ExecStart, request: Spawn) -> None:
+        """Starts the command; raises `Refused` or `ContainerError`. Not to be cancelled.
+
+        A command that is not found, or not executable, has run and failed, as in a shell.
+        """
+        try:
+            result = await self._spawn(start, request)
+            match result:
+                case Process(pid, terminal):
+                    self._run(pid, terminal, start)
+                case SpawnFailed(error=error) if error in _SHELL_CODES:
+                    self._fail(result, merged=start.merge_stderr or request.terminal)
+                case SpawnFailed(_, error, message):
+                    raise Refused.by_init(error, message)
+        except BaseException:
+            self._close_streams()
+            raise
+        self._running = True
+        if self._group_gone:
+            self.group_gone()
+        self._changed()
+
+    def first_process_ended(self, status: int, message: str = "") -> None:
+        """Its first process has ended with this status, as os.waitpid gives it."""
+        if self._end is None:
+            code = os.waitstatus_to_exitcode(status)
+            duration = time.monotonic_ns() - self._began
+            self._end = Exited(exit_code=max(code, 0), signal=max(-code, 0), duration_ns=duration, message=message)
+            self._changed()
+
+    def group_gone(self) -> None:
+        """No process of its group is left."""
+        self._group_gone = True
+        for output in self.outputs.values():
+            output.finish()
+
+    def container_ended(self, reason: str) -> None:
+        """No process of the container is left."""
+        self.first_process_ended(signal.SIGKILL, reason)
+        self.group_gone()
+
+    async def kill(self, number: int) -> bool:
+        """Signals the process group; False when none is left. Raises `ContainerError`."""
+        return await self._container.signal(self._key, number)
+
+    def resize(self, rows: int, columns: int) -> None:
+        """Tells the terminal its size; raises ValueError when there is none, or not any more."""
+        if self._terminal is None:
+            raise ValueError("the execution has no terminal, or has ended")
+        fcntl.ioctl(self._terminal, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+
+    async def _spawn(self, start: ExecStart, request: Spawn) -> Process | SpawnFailed:
+        if request.terminal:
+            return await self._container.spawn(request, ())
+        try:
+            pipes = open_pipes(with_input=start.stdin is StdinMode.PIPE, merge_stderr=start.merge_stderr)
+        except OSError as error:
+            raise Refused(StartFailure.RESOURCES, f"no pipes for the command: {error.strerror}") from None
+        try:
+            if pipes.stdin is not None:
+                self.input = InputStream(pipes.stdin, terminal=False)
+            self.outputs[StreamName.STDOUT] = OutputStream(pipes.stdout, self._changed)
+            if pipes.stderr is not None:
+                self.outputs[StreamName.STDERR] = OutputStream(pipes.stderr, self._changed)
+            return await self._container.spawn(request, pipes.command)
+        finally:
+            channel.close_all(set(pipes.command))
+
+    def _run(self, pid: int, terminal: int | None, start: ExecStart) -> None:
+        self.pid = pid
+        if terminal is not None:
+            self._terminal = terminal
+            self.outputs[StreamName.STDOUT] = OutputStream(os.dup(terminal), self._changed)
+            if start.stdin is StdinMode.PIPE:
+                self.input = InputStream(os.dup(terminal), terminal=True)
+        if start.timeout_ms:
+            self._timer = asyncio.get_running_loop().call_later(start.timeout_ms / 1000, self._time_out)
+        if self.input is not None and (start.input or start.input_eof):
+            self._in_background(self.input.write(0, start.input, start.input_eof))
+
+    def _fail(self, failure: SpawnFailed, *, merged: bool) -> None:
+        """The end of a command that never was, told as a shell would."""
+        self._close_streams()
+        text = os.fsencode(f"boxlite: {failure.message}\n")
+        self.outputs[StreamName.STDOUT] = OutputStream(None, self._changed, text=text if merged else b"")
+        if not merged:
+            self.outputs[StreamName.STDERR] = OutputStream(None, self._changed, text=text)
+        self.first_process_ended(_SHELL_CODES[failure.error] << 8, failure.message)
+
+    def _time_out(self) -> None:
+        self._timed_out = True
+        self._in_background(self._kill_group())
+
+    async def _kill_group(self) -> None:
+        with contextlib.suppress(ContainerError):  # Then all of it is dead already.
+            await self.kill(signal.SIGKILL)
+
+    def _in_background(self, work: Coroutine[None, None, None]) -> None:
+        """Runs until the execution ends at the latest."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _changed(self) -> None:
+        if self._end is not None and self._running and all(output.ended for output in self.outputs.values()):
+            self._finish(self._end)
+        if self.follower is not None:
+            self.follower.changed()
+
+    def _finish(self, end: Exited) -> None:
+        if self.exited is None:
+            end.timed_out = self._timed_out
+            self.exited = end
+            self._close_streams()
+            self.ended.set()
+            self._on_end()
+
+    def _close_streams(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        for task in self._tasks:
+            task.cancel()
+        if self.input is not None:
+            self.input.abandon()
+        if self._terminal is not None:
+            os.close(self._terminal)
+            self._terminal = None
+        for output in self.outputs.values():
+            output.close()

@@ -1,0 +1,86 @@
+"""One host's view of an execution: its events, as far as the credit goes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+from guest.agent.execution import Execution
+from proto.boxlite.v1 import Credit, ExecEvent, Output, Started
+from proto.boxlite.v1 import OutputStream as StreamName
+
+
+class Superseded(Exception):
+    """Somebody else follows the execution now."""
+
+
+class Follower:
+    """Takes an execution's output from the given offsets on; whoever did before gets `Superseded`.
+
+    While there is a follower the command waits for it; after `release` its output is kept as far as memory goes. Raises
+    ValueError for an offset that the stream has not reached.
+    """
+
+    def __init__(self, execution: Execution, credit: Credit, *, stdout_offset: int = 0, stderr_offset: int = 0) -> None:
+        self._execution = execution
+        self._wake = asyncio.Event()
+        self._error: Exception | None = None
+        offsets = {StreamName.STDOUT: stdout_offset, StreamName.STDERR: stderr_offset}
+        limits = _limits(credit)
+        for name, output in execution.outputs.items():
+            if offsets[name] > output.end:
+                raise ValueError(f"{name.name} has {output.end} bytes so far, none at {offsets[name]}")
+        for name, output in execution.outputs.items():
+            output.attach(offsets[name], limits[name])
+        if execution.follower is not None:
+            execution.follower.superseded()
+        execution.follower = self
+
+    def allow(self, credit: Credit) -> None:
+        """More may be sent."""
+        if self._execution.follower is self:
+            limits = _limits(credit)
+            for name, output in self._execution.outputs.items():
+                output.allow(limits[name])
+
+    def interrupt(self, error: Exception) -> None:
+        """Lets `events` end with this error."""
+        self._error = self._error or error
+        self._wake.set()
+
+    def changed(self) -> None:
+        """See `Listener`."""
+        self._wake.set()
+
+    def superseded(self) -> None:
+        """See `Listener`."""
+        self.interrupt(Superseded("the execution is followed elsewhere now"))
+
+    def release(self) -> None:
+        """Takes no more. Does nothing when done before, or when superseded."""
+        if self._execution.follower is self:
+            self._execution.follower = None
+            for output in self._execution.outputs.values():
+                output.detach()
+
+    async def events(self) -> AsyncIterator[ExecEvent]:
+        """From Started to Exited."""
+        yield ExecEvent(started=Started(pid=self._execution.pid))
+        while True:
+            self._wake.clear()
+            if self._error is not None:
+                raise self._error
+            outputs = self._execution.outputs
+            # Exited ends the streams too: a short command needs no message for the end of each.
+            if self._execution.exited is not None and all(output.taken for output in outputs.values()):
+                yield ExecEvent(exited=self._execution.exited)
+                return
+            taken = [(name, chunk) for name, output in outputs.items() if (chunk := output.take()) is not None]
+            for name, chunk in taken:
+                yield ExecEvent(output=Output(stream=name, offset=chunk.offset, data=chunk.data, eof=chunk.eof))
+            if not taken:
+                await self._wake.wait()
+
+
+def _limits(credit: Credit) -> dict[StreamName, int]:
+    return {StreamName.STDOUT: credit.stdout_limit, StreamName.STDERR: credit.stderr_limit}

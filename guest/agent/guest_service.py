@@ -1,0 +1,88 @@
+"""The portal's Guest service: the machine as a whole."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from typing import Protocol
+
+from grpclib.const import Status
+from grpclib.exceptions import GRPCError
+
+from guest.agent.disks import DiskError
+from proto.boxlite.v1 import (
+    GuestBase,
+    GuestInitReply,
+    GuestInitRequest,
+    PingReply,
+    PingRequest,
+    ShutdownReply,
+    ShutdownRequest,
+)
+
+PROTOCOL = 1
+"""The version of guest.proto that this agent speaks."""
+
+_MAX_ENTROPY = 4096
+_MAX_DISKS = 16
+
+
+class Machine(Protocol):
+    """What this service needs of the machine; see `guest.agent.machine`."""
+
+    def set_clock(self, unix_time_ns: int) -> None: ...  # noqa: D102
+    def add_entropy(self, data: bytes) -> None: ...  # noqa: D102
+    def mount_disk(self, serial: str, *, read_only: bool) -> None: ...  # noqa: D102
+    def unmount_disks(self) -> None: ...  # noqa: D102
+
+
+class Container(Protocol):
+    """What this service needs of the container; see `ContainerClient`."""
+
+    async def stop(self, grace: float) -> None: ...  # noqa: D102
+
+
+class GuestService(GuestBase):
+    """See guest.proto for the meaning of each call. `stopped` is set once the machine may be powered off."""
+
+    def __init__(self, machine: Machine, container: Container) -> None:
+        self.stopped = asyncio.Event()
+        self._machine = machine
+        self._container = container
+        self._initialised = False
+
+    async def init(self, message: GuestInitRequest) -> GuestInitReply:
+        """Mounts in the order of the request, and stops at the first disk that cannot be mounted."""
+        if len(message.entropy) > _MAX_ENTROPY or len(message.disks) > _MAX_DISKS:
+            raise GRPCError(Status.INVALID_ARGUMENT, f"at most {_MAX_ENTROPY} bytes of entropy, {_MAX_DISKS} disks")
+        if self._initialised:
+            raise GRPCError(Status.FAILED_PRECONDITION, "Guest.Init is called once")
+        self._initialised = True
+        try:
+            self._machine.set_clock(message.unix_time_ns)
+            if message.entropy:
+                self._machine.add_entropy(message.entropy)
+        except (OSError, OverflowError) as error:
+            raise GRPCError(Status.INVALID_ARGUMENT, f"clock or random pool: {error}") from None
+        try:
+            for disk in message.disks:
+                self._machine.mount_disk(disk.serial, read_only=disk.read_only)
+        except DiskError as error:
+            raise GRPCError(Status.FAILED_PRECONDITION, str(error)) from None
+        return GuestInitReply()
+
+    async def ping(self, message: PingRequest) -> PingReply:
+        """Works before Init, too."""
+        uptime = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+        return PingReply(payload=message.payload, protocol=PROTOCOL, uptime_ns=uptime)
+
+    async def shutdown(self, message: ShutdownRequest) -> ShutdownReply:
+        """Answers when the disks are written back; then the machine goes off."""
+        try:
+            await self._container.stop(message.grace_ms / 1000)
+        except TimeoutError:
+            os.write(2, b"boxlite: the container does not end; powering off all the same\n")
+        self._machine.unmount_disks()
+        self.stopped.set()
+        return ShutdownReply()

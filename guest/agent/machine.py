@@ -1,0 +1,99 @@
+"""The virtual machine itself: its file systems, its clock, its random pool, and its end."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import re
+import resource
+import socket
+import struct
+import time
+
+from guest.agent import syscalls
+from guest.agent.disks import DISKS, DiskError, mount_disk, unmount_disks
+from guest.agent.syscalls import MountFlag
+
+CONTAINER_ROOT = "/run/boxlite/root"
+"""An empty directory, on which the container's root is mounted in a mount namespace of its own."""
+
+_STRICT = MountFlag.NO_SUID | MountFlag.NO_DEV | MountFlag.NO_EXEC
+_MOUNTS = (
+    ("proc", "/proc", _STRICT, ""),
+    ("sysfs", "/sys", _STRICT, ""),
+    ("devtmpfs", "/dev", MountFlag.NO_SUID | MountFlag.NO_EXEC, "mode=755"),
+    ("tmpfs", "/run", MountFlag.NO_SUID | MountFlag.NO_DEV, "mode=755"),
+    ("tmpfs", "/tmp", MountFlag.NO_SUID | MountFlag.NO_DEV, "mode=1777"),
+)
+_OPEN_FILES = 65536
+
+_RNDADDENTROPY = 0x40085203  # linux/random.h
+_RNDRESEEDCRNG = 0x5207
+_SIOCSIFFLAGS = 0x8914  # linux/sockios.h
+_IFF_UP = 1
+
+
+def prepare() -> None:
+    """What a process 1 does first: the kernel's file systems, the console, the loopback interface, the limits."""
+    for kind, target, flags, options in _MOUNTS:
+        try:
+            syscalls.mount(kind, target, kind, flags, options)
+        except OSError as error:
+            if error.errno != errno.EBUSY:  # Some kernels mount /dev themselves.
+                raise
+    console = os.open("/dev/console", os.O_RDWR | os.O_NOCTTY)
+    for descriptor in (0, 1, 2):
+        os.dup2(console, descriptor)
+    if console > 2:
+        os.close(console)
+    for directory in (DISKS, CONTAINER_ROOT):
+        os.makedirs(directory, 0o700)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        fcntl.ioctl(sock, _SIOCSIFFLAGS, struct.pack("16sh14x", b"lo", _IFF_UP))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (_OPEN_FILES, _OPEN_FILES))
+    # The kernel may kill anything when memory runs out, but not the agent.
+    with open("/proc/self/oom_score_adj", "w") as file:
+        file.write("-1000")
+
+
+def read_nonce() -> str:
+    """The host's nonce, from the kernel's command line; raises ValueError where it is missing."""
+    with open("/proc/cmdline") as file:
+        found = re.search(r"(?:^|\s)boxlite\.nonce=([0-9a-f]+)(?:\s|$)", file.read())
+    if found is None:
+        raise ValueError("boxlite.nonce is missing on the kernel's command line")
+    return found[1]
+
+
+class Machine:
+    """What the Guest service does to the machine."""
+
+    def set_clock(self, unix_time_ns: int) -> None:
+        """Sets the time of day; raises OSError for one that the kernel does not take."""
+        time.clock_settime_ns(time.CLOCK_REALTIME, unix_time_ns)
+
+    def add_entropy(self, data: bytes) -> None:
+        """Feeds the random pool and lets it draw on that at once (random(4))."""
+        with open("/dev/random", "wb", buffering=0) as random:
+            pool_info = struct.pack("ii", len(data) * 8, len(data)) + data
+            fcntl.ioctl(random, _RNDADDENTROPY, pool_info)
+            fcntl.ioctl(random, _RNDRESEEDCRNG)
+
+    def mount_disk(self, serial: str, *, read_only: bool) -> None:
+        """See `guest.agent.disks.mount_disk`."""
+        mount_disk(serial, read_only=read_only)
+
+    def unmount_disks(self) -> None:
+        """Writes the disks back. What cannot be unmounted is at least synchronised."""
+        with contextlib.suppress(OSError):
+            unmount_disks()
+        os.sync()
+
+    def power_off(self) -> None:
+        """The end: does not return. The kernel restarts, and the hypervisor takes that as the end of the machine."""
+        syscalls.restart()
+
+
+__all__ = ["CONTAINER_ROOT", "DiskError", "Machine", "prepare", "read_nonce"]

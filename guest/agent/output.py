@@ -1,0 +1,180 @@
+"""One output stream of a command: drained from the spawn on, into a bounded buffer, for whoever attaches."""
+
+from __future__ import annotations
+
+import array
+import asyncio
+import fcntl
+import os
+import termios
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from guest.agent.buffer import OutputBuffer
+
+CAPACITY = 1 << 20
+"""Bytes kept of one stream."""
+
+CHUNK = 64 << 10
+"""Most bytes in one read, and in one message."""
+
+_TERMINAL_SETTLES = 0.05
+"""Seconds until what was written to a terminal is surely readable: the kernel moves it in a worker of its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A piece of output; `eof` says that nothing follows."""
+
+    offset: int
+    data: bytes
+    eof: bool
+
+
+class OutputStream:
+    """Reads a pipe or a terminal into its buffer, and hands out what the one attached reader may have.
+
+    With a reader attached, nothing is lost: when the buffer is full of bytes that it did not take, no more is read,
+    and the command blocks. Without one, the newest bytes are kept, and the command goes on. `on_change` is called when
+    there is something new to take.
+    """
+
+    def __init__(self, descriptor: int | None, on_change: Callable[[], None], *, text: bytes = b"") -> None:
+        """Takes the descriptor over. Without one, `text` is all there is."""
+        self._loop = asyncio.get_running_loop()
+        self._descriptor = descriptor
+        self._on_change = on_change
+        self._buffer = OutputBuffer(CAPACITY)
+        self._buffer.append(text)
+        self._position: int | None = None  # of the attached reader
+        self._limit = 0  # up to which it may be sent
+        self._eof_taken = False
+        self._reading = False
+        self._remaining: int | None = None  # bytes to read, once no more are to come
+        if descriptor is not None:
+            os.set_blocking(descriptor, False)
+            self._resume()
+
+    @property
+    def ended(self) -> bool:
+        """Whether the stream's end has been read."""
+        return self._descriptor is None
+
+    @property
+    def end(self) -> int:
+        """How many bytes have been read so far."""
+        return self._buffer.end
+
+    @property
+    def taken(self) -> bool:
+        """Whether the attached reader has had every byte; the end need not be announced."""
+        return self.ended and self._position == self._buffer.end
+
+    @property
+    def size(self) -> int:
+        """How many bytes are kept."""
+        return self._buffer.end - self._buffer.start
+
+    def attach(self, offset: int, limit: int) -> None:
+        """From here on a reader takes the bytes from `offset`, at most `end`, to `limit`.
+
+        Where they are forgotten already, it begins with the oldest that there are.
+        """
+        self._position = max(offset, self._buffer.start)
+        self._limit = limit
+        self._eof_taken = False
+
+    def detach(self) -> None:
+        """Nobody reads any more: keep the newest bytes."""
+        self._position = None
+        self._resume()
+
+    def allow(self, limit: int) -> None:
+        """The reader may have the bytes before `limit`; a smaller limit than before changes nothing."""
+        if limit > self._limit:
+            self._limit = limit
+            self._on_change()
+
+    def take(self) -> Chunk | None:
+        """The next piece for the attached reader, if there is one that it may have."""
+        if self._position is None or self._eof_taken:
+            return None
+        offset = self._position
+        data = self._buffer.read(offset, min(CHUNK, self._limit - offset))
+        self._position += len(data)
+        eof = self.taken
+        if not data and not eof:
+            return None
+        self._eof_taken = eof
+        self._resume()
+        return Chunk(offset, data, eof)
+
+    def finish(self) -> None:
+        """No process of the command is left: the stream ends after what has been written so far.
+
+        Whoever still has the other end is a daemon, whose output is nobody's.
+        """
+        if self._descriptor is None:
+            return
+        if os.isatty(self._descriptor):
+            self._loop.call_later(_TERMINAL_SETTLES, self._read_the_rest)
+        else:
+            self._read_the_rest()
+
+    def close(self) -> None:
+        """The stream ends here, whatever is still to be read."""
+        if self._descriptor is not None:
+            self._pause()
+            os.close(self._descriptor)
+            self._descriptor = None
+            self._on_change()
+
+    def _read_the_rest(self) -> None:
+        if self._descriptor is None:
+            return
+        unread = array.array("i", [0])
+        fcntl.ioctl(self._descriptor, termios.FIONREAD, unread)
+        self._remaining = unread[0]
+        while self._descriptor is not None and self._room() > 0 and self._read():
+            pass
+
+    def _room(self) -> int:
+        kept_for_reader = 0 if self._position is None else self._buffer.end - self._position
+        return min(CHUNK, CAPACITY - kept_for_reader)
+
+    def _readable(self) -> None:
+        if self._room() > 0:
+            self._read()
+        else:
+            self._pause()
+
+    def _read(self) -> bool:
+        """Reads once; False when there was nothing to read, or nothing more will be."""
+        assert self._descriptor is not None
+        size = self._room() if self._remaining is None else min(self._room(), self._remaining)
+        try:
+            data = os.read(self._descriptor, size)
+        except BlockingIOError:
+            if self._remaining is not None:
+                self.close()
+            return False
+        except OSError:
+            data = b""  # EIO: every process has closed the terminal.
+        self._buffer.append(data)
+        if self._remaining is not None:
+            self._remaining -= len(data)
+        if not data or self._remaining == 0:
+            self.close()
+            return False
+        self._on_change()
+        return True
+
+    def _resume(self) -> None:
+        if self._descriptor is not None and not self._reading and self._room() > 0:
+            self._reading = True
+            self._loop.add_reader(self._descriptor, self._readable)
+
+    def _pause(self) -> None:
+        if self._descriptor is not None and self._reading:
+            self._reading = False
+            self._loop.remove_reader(self._descriptor)
