@@ -98,7 +98,10 @@ def key_of(datagram: bytes) -> int | None:
 
 
 def _fields(datagram: bytes) -> dict[str, Any]:
-    fields = json.loads(datagram)
+    try:
+        fields = json.loads(datagram)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
     if not isinstance(fields, dict):
         raise ValueError("not a JSON object")
     return fields

@@ -1,0 +1,32 @@
+"""Hypothesis strategies for specifications of machines."""
+
+from __future__ import annotations
+
+from hypothesis import strategies as st
+
+from vmm_ffi.spec import Accelerator, DiskSpec, InstanceSpec, PortSpec, VmmKind
+
+tokens = st.from_regex(r"[A-Za-z0-9_.-]{1,20}", fullmatch=True)
+
+# Whatever a file may be called: every byte but NUL, as Python decodes it.
+paths = st.binary(max_size=60).map(lambda raw: "/" + raw.replace(b"\0", b",").decode(errors="surrogateescape"))
+
+disks = st.builds(DiskSpec, path=paths, serial=tokens, read_only=st.booleans())
+ports = st.builds(PortSpec, number=st.integers(1, 2**31 - 1), path=paths)
+
+instances = st.builds(
+    InstanceSpec,
+    box_id=tokens,
+    kind=st.sampled_from(VmmKind),
+    kernel=paths,
+    disks=st.lists(disks, min_size=1, max_size=5, unique_by=lambda disk: disk.serial).map(tuple),
+    ports=st.lists(ports, max_size=4, unique_by=lambda port: port.number).map(tuple),
+    kernel_args=st.lists(st.from_regex(r"[!-~]{1,20}", fullmatch=True), max_size=3).map(tuple),
+    cpus=st.integers(1, 64),
+    memory_mib=st.integers(64, 1 << 20),
+    accelerator=st.sampled_from(Accelerator),
+    parallel_cpus=st.booleans(),
+    tsc_khz=st.none() | st.integers(1, 10_000_000),
+    network=st.booleans(),
+    program=st.none() | paths,
+)

@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+import itertools
+import re
+
+import attrs
+import pytest
+from hypothesis import assume, given
+
+from tests.vmm_ffi.specs import instances
+from vmm_ffi.qemu import VIRTIO_SLOTS, QemuVmm, command_line
+from vmm_ffi.spec import Accelerator, DiskSpec, InstanceSpec, PortSpec, VmmKind
+from vmm_ffi.vmm import VmmError
+
+SPEC = InstanceSpec(
+    box_id="box",
+    kind=VmmKind.QEMU,
+    kernel="/kernel",
+    disks=(DiskSpec("/root.ext4", "root"), DiskSpec("/scratch", "scratch", read_only=False)),
+    ports=(PortSpec(2695, "/run/portal"),),
+    kernel_args=("boxlite.nonce=12",),
+)
+
+
+def options(arguments: list[str], name: str) -> list[dict[str, str]]:
+    """Every value of an option, split as QEMU splits it: at commas that are not doubled."""
+    found = []
+    for option, value in itertools.pairwise(arguments):
+        if option == name:
+            parts = re.findall(r"(?:[^,]|,,)+", value)
+            first, *rest = (part.replace(",,", ",") for part in parts)
+            found.append({"": first} | dict(part.split("=", 1) for part in rest))
+    return found
+
+
+def kernel_arguments(spec: InstanceSpec) -> list[str]:
+    arguments = command_line(spec)
+    return arguments[arguments.index("-append") + 1].split()
+
+
+@given(instances)
+def test_no_path_adds_or_changes_an_option(spec: InstanceSpec) -> None:
+    """Read as QEMU reads it, every option has the keys that were meant, and every path arrives whole."""
+    assume(len(spec.disks) + 2 + spec.network <= VIRTIO_SLOTS)
+    arguments = command_line(spec)
+    drives = options(arguments, "-blockdev")
+    assert [drive["file.filename"] for drive in drives] == [disk.path for disk in spec.disks]
+    assert [drive["read-only"] == "on" for drive in drives] == [disk.read_only for disk in spec.disks]
+    assert {frozenset(drive) for drive in drives} == {
+        frozenset(["", "node-name", "read-only", "discard", "file.driver", "file.filename"])
+    }
+    console, *sockets = options(arguments, "-chardev")
+    assert console == {"": "stdio", "id": "console", "signal": "off"}
+    assert [socket["path"] for socket in sockets] == [port.path for port in spec.ports]
+    assert all(set(socket) == {"", "id", "path"} for socket in sockets)
+
+
+@given(instances)
+def test_a_machine_has_nothing_that_was_not_asked_for(spec: InstanceSpec) -> None:
+    assume(len(spec.disks) + 2 + spec.network <= VIRTIO_SLOTS)
+    arguments = command_line(spec)
+    assert {"-nodefaults", "-no-user-config", "-no-reboot"} <= set(arguments)
+    assert options(arguments, "-sandbox") == [
+        {
+            "": "on",
+            "obsolete": "deny",
+            "elevateprivileges": "deny",
+            "spawn": "deny",
+            "resourcecontrol": "deny",
+        }
+    ]
+    assert ("-netdev" in arguments) == spec.network
+    kinds = [device[""] for device in options(arguments, "-device")]
+    assert kinds == [
+        *["virtio-blk-device"] * len(spec.disks),
+        "virtio-serial-device",
+        "virtconsole",
+        *["virtserialport"] * len(spec.ports),
+        "virtio-rng-device",
+        *["virtio-net-device"] * spec.network,
+    ]
+
+
+def test_disks_and_ports_carry_the_names_by_which_the_guest_finds_them() -> None:
+    devices = options(command_line(SPEC), "-device")
+    assert [device["serial"] for device in devices if "serial" in device] == ["root", "scratch"]
+    assert [device["name"] for device in devices if "name" in device] == ["org.boxlite.2695"]
+
+
+def test_the_callers_kernel_arguments_come_last() -> None:
+    assert kernel_arguments(SPEC)[-1] == "boxlite.nonce=12"
+    assert "init=/init" in kernel_arguments(SPEC)
+
+
+def test_the_clocks_rate_is_told_where_it_is_known() -> None:
+    told = kernel_arguments(attrs.evolve(SPEC, tsc_khz=2_596_144))
+    assert {"tsc_early_khz=2596144", "tsc=reliable", "clocksource=tsc"} <= set(told)
+    assert not [argument for argument in kernel_arguments(SPEC) if "tsc" in argument]
+
+
+def test_kvm_runs_the_hosts_processor_and_an_ordinary_kernel() -> None:
+    spec = attrs.evolve(SPEC, accelerator=Accelerator.KVM, tsc_khz=2_596_144)
+    assert " -accel kvm -cpu host " in " ".join(command_line(spec))
+    assert "nolapic_timer" not in kernel_arguments(spec)
+    assert not [argument for argument in kernel_arguments(spec) if "tsc" in argument]
+
+
+@pytest.mark.parametrize(("parallel", "thread"), [(False, "single"), (True, "multi")])
+def test_processors_share_a_thread_unless_told_otherwise(parallel: bool, thread: str) -> None:
+    arguments = command_line(attrs.evolve(SPEC, cpus=2, parallel_cpus=parallel))
+    assert options(arguments, "-accel") == [{"": "tcg", "thread": thread}]
+
+
+def test_more_disks_than_the_machine_has_room_for_are_refused() -> None:
+    disks = tuple(DiskSpec("/disk", f"disk{number}") for number in range(VIRTIO_SLOTS - 1))
+    assert command_line(attrs.evolve(SPEC, disks=disks[:-1]))
+    with pytest.raises(VmmError, match="7 disks need 9 virtio devices, the microvm machine has 8"):
+        command_line(attrs.evolve(SPEC, disks=disks))
+    with pytest.raises(VmmError, match="6 disks need 9"):
+        command_line(attrs.evolve(SPEC, disks=disks[:-1], network=True))
+
+
+def test_qemu_is_looked_for_in_path_unless_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert QemuVmm().create(attrs.evolve(SPEC, program="/opt/qemu")).program == "/opt/qemu"
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(VmmError, match=r"qemu-system-x86_64 is not in PATH \(/nowhere\): install qemu-system-x86"):
+        QemuVmm().create(SPEC)
