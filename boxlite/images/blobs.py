@@ -67,14 +67,11 @@ def open_blob(layout: Path, descriptor: Descriptor) -> Iterator[BlobReader]:
 
     Raises `ImageNotFound` where there is none, `ImageDamaged` where it is no regular file or has the wrong size.
     """
-    fd = _open_below(layout, ("blobs", descriptor.digest.algorithm, descriptor.digest.hex))
-    with open(fd, "rb", buffering=0) as file:
-        status = os.fstat(fd)
-        if not stat.S_ISREG(status.st_mode):
-            raise ImageDamaged(f"blob {descriptor.digest} in {layout} is not a regular file")
-        if status.st_size != descriptor.size:
+    with _open_below(layout, ("blobs", descriptor.digest.algorithm, descriptor.digest.hex)) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size != descriptor.size:
             raise ImageDamaged(
-                f"blob {descriptor.digest} in {layout} has {status.st_size} bytes, not the promised {descriptor.size}"
+                f"blob {descriptor.digest} in {layout} has {size} bytes, not the promised {descriptor.size}"
             )
         yield BlobReader(file, descriptor)
 
@@ -84,40 +81,40 @@ def read_json_blob(layout: Path, descriptor: Descriptor) -> bytes:
     if descriptor.size > MAX_JSON_BYTES:
         raise ImageDamaged(f"{descriptor.digest} claims {descriptor.size} bytes; {MAX_JSON_BYTES} are allowed")
     with open_blob(layout, descriptor) as blob:
-        data = blob.read(descriptor.size)
+        data = blob.readall()
         blob.verify()
     return data
 
 
 def read_layout_file(layout: Path, name: str) -> bytes:
     """`index.json` or `oci-layout`, which have no descriptor. Raises `ImageNotFound` and `ImageDamaged`."""
-    fd = _open_below(layout, (name,))
-    with open(fd, "rb", buffering=0) as file:
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            raise ImageDamaged(f"{layout / name} is not a regular file")
-        data = file.read(MAX_JSON_BYTES + 1)
+    with _open_below(layout, (name,)) as file, io.BufferedReader(file) as buffered:
+        data = buffered.read(MAX_JSON_BYTES + 1)
     if len(data) > MAX_JSON_BYTES:
         raise ImageDamaged(f"{layout / name} has more than {MAX_JSON_BYTES} bytes")
     return data
 
 
-def _open_below(layout: Path, parts: tuple[str, ...]) -> int:
-    """A descriptor of a file below the layout. It may be anything but a symbolic link; opening it never blocks."""
+@contextlib.contextmanager
+def _open_below(layout: Path, parts: tuple[str, ...]) -> Iterator[io.FileIO]:
+    """A regular file below the layout; no symbolic link below it is followed, and opening never blocks."""
     path = layout.joinpath(*parts)
     with contextlib.ExitStack() as stack:
+
+        def opened(name: str | Path, flags: int, directory: int | None = None) -> int:
+            fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC | flags, dir_fd=directory)
+            stack.callback(os.close, fd)
+            return fd
+
         try:
-            directory = _opened(stack, os.open(layout, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+            directory = opened(layout, os.O_DIRECTORY)
             for part in parts[:-1]:
-                flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-                directory = _opened(stack, os.open(part, flags, dir_fd=directory))
-            flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-            return os.open(parts[-1], flags, dir_fd=directory)
+                directory = opened(part, os.O_DIRECTORY | os.O_NOFOLLOW, directory)
+            fd = opened(parts[-1], os.O_NOFOLLOW | os.O_NONBLOCK, directory)
         except FileNotFoundError:
             raise ImageNotFound(f"there is no {path}") from None
         except OSError as error:
             raise ImageDamaged(f"{path} cannot be read: {error.strerror}") from error
-
-
-def _opened(stack: contextlib.ExitStack, fd: int) -> int:
-    stack.callback(os.close, fd)
-    return fd
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise ImageDamaged(f"{path} is not a regular file")
+        yield io.FileIO(fd, closefd=False)

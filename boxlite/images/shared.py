@@ -18,7 +18,7 @@ class _Job(Generic[V]):
     scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
     done: trio.Event = attrs.field(factory=trio.Event)
     waiters: int = 0
-    result: outcome.Outcome[V] | None = None
+    result: outcome.Value[V] | outcome.Error | None = None
 
 
 class SharedWork(Generic[K, V]):
@@ -46,8 +46,14 @@ class SharedWork(Generic[K, V]):
             if not job.waiters:
                 job.scope.cancel()
                 self._forget(key, job)
-        assert job.result is not None
-        return job.result.unwrap()
+        # Not by `unwrap`, which an outcome allows once.
+        match job.result:
+            case outcome.Value(value):
+                return value
+            case outcome.Error(error):
+                raise error
+            case None:
+                raise AssertionError("done without a result")
 
     def _begin(self, key: K, work: Callable[[], Awaitable[V]]) -> _Job[V]:
         job: _Job[V] = _Job()

@@ -108,6 +108,8 @@ def read_tar(fd: int, start: int, end: int) -> Iterator[TarEntry]:
             raise ImageDamaged(f"entry {entry.name!r} claims {entry.size} bytes, but the archive ends before")
         yield entry
         position += _padded(entry.size)
+    if records:
+        raise ImageDamaged("the archive ends between an extension header and its entry")
 
 
 def _entry(fields: tuple[bytes, ...], records: Mapping[bytes, bytes], offset: int) -> TarEntry:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ CONFIG = "application/vnd.oci.image.config.v1+json"
 LAYER = "application/vnd.oci.image.layer.v1.tar"
 TAG = "org.opencontainers.image.ref.name"
 
-COMPRESSIONS = {"": bytes, "+gzip": gzip.compress, "+zstd": zstandard.compress}
+COMPRESSIONS: dict[str, Callable[[bytes], bytes]] = {"": bytes, "+gzip": gzip.compress, "+zstd": zstandard.compress}
 
 
 def digest(data: bytes) -> str:
