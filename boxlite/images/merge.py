@@ -82,6 +82,8 @@ class Merge:
         if entry.kind is TarKind.DIRECTORY and isinstance(old, Directory):
             old.attributes = _attributes(entry)
         else:
+            # First it makes room: a hard link to itself finds nothing, as with Docker and umoci.
+            parent.entries.pop(name, None)
             parent.entries[name] = self._link_target(entry) if entry.kind is TarKind.HARD_LINK else _node(entry)
         self._mark(_join(path, name))
 

@@ -77,9 +77,6 @@ class TestOneLayer:
         assert tree.entries[b"a"] is tree.entries[b"b"]
         assert tree.entries[b"s"] is tree.entries[b"t"]
 
-    def test_a_hard_link_to_its_own_name_changes_nothing(self) -> None:
-        assert merged([file(b"a", b"1"), hard_link(b"a", b"a")]) == {"a": "1"}
-
     def test_attributes_that_would_steer_the_overlay_in_the_guest_are_dropped(self) -> None:
         xattrs = {"trusted.overlay.opaque": b"y", "user.overlay.redirect": b"/", "user.kept": b"1", "system.acl": b"2"}
         node = merged_tree([file(b"a", xattrs=xattrs)]).entries[b"a"]
@@ -181,6 +178,8 @@ class TestHostileLayers:
             (hard_link(b"a", b"known/missing"), "does not exist"),
             (hard_link(b"a", b"known/.wh.file"), "does not exist"),
             (hard_link(b"a", b""), "does not exist"),
+            (hard_link(b"known/file", b"known/file"), "does not exist"),
+            (hard_link(b"known", b"known/file"), "does not exist"),
             (hard_link(b"a", b"known"), "is a directory"),
             (hard_link(b"a", b"."), "does not exist"),
             (file(b"known/.wh."), "whiteout of nothing"),
