@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 from pathlib import Path
 
 import trio
@@ -44,6 +45,7 @@ async def make_scratch_disk(path: Path, size_mib: int) -> None:
     try:
         result = await trio.run_process(
             [program, *_FORMAT, str(unfinished), f"{size_mib}M"],
+            stdout=subprocess.DEVNULL,
             capture_stderr=True,
             check=False,
         )
