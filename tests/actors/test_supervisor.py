@@ -123,6 +123,21 @@ async def test_a_start_cancelled_at_any_checkpoint_leaves_either_a_ready_child_o
     assert outcomes == {True, False}
 
 
+async def test_a_start_that_is_cancelled_while_it_shields_itself_leaves_no_child() -> None:
+    class Shielding(Counter):
+        async def started(self) -> None:
+            with trio.CancelScope(shield=True):
+                await gate.wait()
+
+    gate = trio.Event()
+    async with open_supervisor() as supervisor, trio.open_nursery() as nursery:
+        nursery.start_soon(supervisor.start_child, ChildSpec("shielding", Shielding))
+        await settle()
+        nursery.cancel_scope.cancel()
+        gate.set()
+    assert supervisor.tree().children == ()
+
+
 async def test_names_are_unique_among_children_and_free_again_when_a_child_is_gone() -> None:
     async with open_supervisor() as supervisor:
         await supervisor.start_child(counter("a"))
