@@ -1,0 +1,5 @@
+"""`python -m boxlite` is the command `boxlite`."""
+
+from boxlite.cli.main import main
+
+main()

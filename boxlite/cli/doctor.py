@@ -1,0 +1,54 @@
+"""`boxlite doctor`: why virtual machines do or do not run on this host, and what to do."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+import attrs
+import click
+import trio
+
+from boxlite.runtime.layout import find_home
+from boxlite.vmm.doctor import Check, examine
+
+
+@click.command()
+@click.option("--home", metavar="DIR", help="Where images are kept.  [default: $BOXLITE_HOME, else ~/.boxlite]")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object in place of a table.")
+def doctor(home: str | None, as_json: bool) -> int:
+    """Examine this host.
+
+    Shows what virtual machines need, what is missing and how to get it, and which engine was chosen and why.
+
+    The exit status is 0 if they can run and 1 if not. Nothing is changed.
+    """
+    checks = trio.run(examine, find_home(home).path)
+    ok = all(check.ok for check in checks)
+    if as_json:
+        click.echo(json.dumps({"ok": ok, "checks": [attrs.asdict(check) for check in checks]}))
+    else:
+        _print(checks, ok)
+    return 0 if ok else 1
+
+
+def _print(checks: Sequence[Check], ok: bool) -> None:
+    # Imported here: `boxlite run` need not pay for it.
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, show_header=False, padding=(0, 1))
+    for check in checks:
+        finding = Text(check.detail)
+        if check.remedy:
+            finding.append(f"\nto do: {check.remedy}", style="yellow")
+        tick = Text("✓", style="green") if check.ok else Text("✗", style="red")
+        table.add_row(tick, Text(check.name, style="bold"), finding)
+    console = Console()
+    if not console.is_terminal:
+        # For a file or another program: one line a finding, however long.
+        console.width = 10_000
+    console.print(table)
+    verdict = "virtual machines can run here" if ok else "virtual machines cannot run here yet: see what is to do"
+    console.print(Text(verdict, style="green" if ok else "red"))

@@ -1,0 +1,73 @@
+"""The command `boxlite`: its subcommands, and the status with which it ends."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from typing import NoReturn
+
+import click
+
+from boxlite.cli.descriptors import STDOUT, open_missing
+from boxlite.cli.doctor import doctor
+from boxlite.cli.failure import BROKEN_PIPE, FAILURE, report
+from boxlite.cli.run import run
+
+
+class _Commands(click.Group):
+    """A group whose commands may raise any error; click takes care of those of its own kind alone."""
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Runs the chosen command and gives its status."""
+        try:
+            return super().invoke(ctx)
+        except (click.ClickException, click.Abort, click.exceptions.Exit):
+            raise
+        except (Exception, KeyboardInterrupt) as error:
+            return report(error, debug=ctx.params["debug"])
+
+
+@click.group(cls=_Commands, name="boxlite", context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+@click.version_option(package_name="boxlite-trio", prog_name="boxlite")
+def cli(debug: bool) -> None:
+    """Run commands in micro-VMs: each box is a real virtual machine."""
+
+
+cli.add_command(run)
+cli.add_command(doctor)
+
+
+def main() -> NoReturn:
+    """The entry point: ends the process with the command's status, or with 125 where boxlite itself failed."""
+    open_missing()
+    sys.exit(_flushed(_status()))
+
+
+def _status() -> int:
+    try:
+        status = cli.main(prog_name="boxlite", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        return FAILURE
+    except (click.Abort, KeyboardInterrupt):
+        return 128 + signal.SIGINT
+    except BrokenPipeError:
+        return BROKEN_PIPE
+    assert isinstance(status, int)
+    return status
+
+
+def _flushed(status: int) -> int:
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # The interpreter flushes once more at its end, and would complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), STDOUT)
+        return BROKEN_PIPE
+    return status
+
+
+if __name__ == "__main__":
+    main()
