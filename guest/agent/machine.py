@@ -27,7 +27,7 @@ _MOUNTS = (
     ("tmpfs", "/run", MountFlag.NO_SUID | MountFlag.NO_DEV, "mode=755"),
     ("tmpfs", "/tmp", MountFlag.NO_SUID | MountFlag.NO_DEV, "mode=1777"),
 )
-_OPEN_FILES = 65536
+_OPEN_FILES = 524288  # as systemd has it
 
 _RNDADDENTROPY = 0x40085203  # linux/random.h
 _RNDRESEEDCRNG = 0x5207

@@ -21,12 +21,13 @@ from guest.agent import syscalls
 from guest.agent.container import channel, rootfs
 from guest.agent.container.capabilities import drop_privileges
 from guest.agent.container.messages import Ended, Forked, Ready, Setup, SetupFailed
-from guest.agent.container.service import PROTECTED, serve
+from guest.agent.container.oom import OomScore
+from guest.agent.container.service import serve
 from guest.agent.syscalls import Namespace
 
 _PR_SET_PDEATHSIG = 1
-_OPEN_FILES = (1024, 524288)
-"""Soft and hard limit, as systemd gives them; a larger soft one breaks programs that use select or close every file."""
+_OPEN_FILES = 1024
+"""The usual limit of open files; a program may raise its own. A much larger one breaks programs that close each."""
 
 
 def fork_launcher() -> tuple[int, socket.socket]:
@@ -76,19 +77,19 @@ def _fork_init(sock: socket.socket, setup: Setup) -> int:
 
 
 def _run_init(sock: socket.socket, setup: Setup) -> None:
-    # Without a handler, signals from inside the container do not reach its process 1 (pid_namespaces(7)).
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
     _seal_imports()
+    _reset_signals()
+    sock.set_inheritable(False)
     os.setsid()
     os.umask(0o022)
     null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
     os.dup2(null, 0)
     os.close(null)
     try:
-        adjust_oom = os.open("/proc/self/oom_score_adj", os.O_WRONLY | os.O_CLOEXEC)
-        os.pwrite(adjust_oom, PROTECTED, 0)
+        oom_score = OomScore()
         rootfs.enter(setup)
-        resource.setrlimit(resource.RLIMIT_NOFILE, _OPEN_FILES)
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(_OPEN_FILES, most), most))
         drop_privileges()
         # The kernel clears it when rights change.
         syscalls.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -96,12 +97,22 @@ def _run_init(sock: socket.socket, setup: Setup) -> None:
         channel.send(sock, SetupFailed(str(error)))
         return
     channel.send(sock, Ready())
-    serve(sock, adjust_oom)
+    serve(sock, oom_score)
 
 
 def _seal_imports() -> None:
     """Lets no module be loaded from a file any more: the files will be the container's."""
     sys.meta_path[:] = [BuiltinImporter, FrozenImporter]
+
+
+def _reset_signals() -> None:
+    """Commands begin with the default actions; subprocess sees to the two that Python itself ignores.
+
+    And without a handler, signals from inside the container do not reach its process 1 (pid_namespaces(7)).
+    """
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    for number in signal.valid_signals() - {signal.SIGPIPE, signal.SIGXFSZ, signal.SIGKILL, signal.SIGSTOP}:
+        signal.signal(number, signal.SIG_DFL)
 
 
 def _complain(text: str) -> None:

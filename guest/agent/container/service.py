@@ -24,14 +24,12 @@ from guest.agent.container.messages import (
     SpawnFailed,
     Terminate,
 )
+from guest.agent.container.oom import OomScore
 from guest.agent.container.spawn import CannotSpawn, spawn
 
 _GROUP_CHECK_MS = 1000
 """How often groups without a leader are looked at. Nearly always init reaps their last process, and knows at once; but
 one whose parent has left the group is reaped by that parent, and of this the kernel tells nobody else."""
-
-PROTECTED = b"-999"
-"""Init's oom_score_adj: it is the last process of the container that the kernel kills when memory is short."""
 
 
 @dataclass(slots=True)
@@ -41,19 +39,18 @@ class _Command:
     exited: bool = False
 
 
-def serve(sock: socket.socket, oom_score_adj: int) -> None:
+def serve(sock: socket.socket, oom_score: OomScore) -> None:
     """Serves the agent until it goes away, or until nothing is left after `Terminate`.
 
-    `oom_score_adj` is this process's own file of that name in /proc, open for writing; its value is `PROTECTED`.
     Raises OSError when the agent is gone, `MalformedMessage` when it does not keep to the protocol.
     """
-    _Init(sock, oom_score_adj).run()
+    _Init(sock, oom_score).run()
 
 
 class _Init:
-    def __init__(self, sock: socket.socket, oom_score_adj: int) -> None:
+    def __init__(self, sock: socket.socket, oom_score: OomScore) -> None:
         self._socket = sock
-        self._oom_score_adj = oom_score_adj
+        self._oom_score = oom_score
         self._commands: dict[int, _Command] = {}
         self._keys: dict[int, int] = {}  # of the commands whose first process lives, by its pid
         self._terminating = False
@@ -92,7 +89,7 @@ class _Init:
 
     def _spawn(self, request: Spawn, streams: list[int]) -> None:
         try:
-            with self._normal_oom_score():
+            with self._oom_score.normal():
                 started = spawn(request, streams)
         except CannotSpawn as failure:
             self._report(SpawnFailed(request.key, failure.error, failure.message[:1000]))
@@ -158,15 +155,6 @@ class _Init:
 
     def _report(self, report: Report, descriptors: list[int] | None = None) -> None:
         channel.send(self._socket, report, descriptors or [])
-
-    @contextmanager
-    def _normal_oom_score(self) -> Iterator[None]:
-        # A child inherits it, and has no chance to change it between vfork and exec.
-        os.pwrite(self._oom_score_adj, b"0", 0)
-        try:
-            yield
-        finally:
-            os.pwrite(self._oom_score_adj, PROTECTED, 0)
 
 
 def _signal_all(number: int) -> None:
