@@ -98,11 +98,15 @@ class ImageActor(Actor):
         return PreparedImage(reference, image.digest, disk, image.config)
 
     async def _build(self, image: LayoutImage, disk: Path) -> None:
-        check = trio.from_thread.check_cancelled
-        build = partial(build_disk, image.layers, disk, limits=self._limits, check=check)
-        await trio.to_thread.run_sync(build, limiter=self._build_limiter)
+        await trio.to_thread.run_sync(_build_unless_there, image, disk, self._limits, limiter=self._build_limiter)
 
 
 def _clean(directory: Path) -> None:
     directory.mkdir(parents=True, exist_ok=True)
     remove_abandoned(directory)
+
+
+def _build_unless_there(image: LayoutImage, disk: Path, limits: Limits) -> None:
+    # An earlier build may have ended since the asker looked.
+    if not disk.exists():
+        build_disk(image.layers, disk, limits=limits, check=trio.from_thread.check_cancelled)

@@ -6,9 +6,11 @@ import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
+import trio.testing
 
 import boxlite.images.actor
 from actors import ActorRef, ChildSpec, open_supervisor
@@ -16,6 +18,7 @@ from boxlite.errors import ImageDamaged, ImageNotFound
 from boxlite.images.actor import ImageActor, Prepare, PreparedImage
 from boxlite.images.disk import build_disk
 from boxlite.images.reference import BuiltinReference, parse_reference
+from boxlite.images.shared import SharedWork
 from boxlite.images.workspace import open_workspace
 from tests.images.archives import archive, file
 from tests.images.disks import mounted
@@ -33,6 +36,20 @@ async def image_actor(home: Path) -> AsyncIterator[ActorRef]:
 
 def names(directory: Path) -> list[str]:
     return sorted(path.name for path in directory.iterdir())
+
+
+@pytest.fixture
+def joined(monkeypatch: pytest.MonkeyPatch) -> trio.Semaphore:
+    """Released by everyone who joins a build."""
+    semaphore = trio.Semaphore(0)
+
+    class Noticed(SharedWork[Any, Any]):
+        async def get(self, key: Any, work: Any) -> Any:
+            semaphore.release()
+            return await super().get(key, work)
+
+    monkeypatch.setattr(boxlite.images.actor, "SharedWork", Noticed)
+    return semaphore
 
 
 class SlowBuild:
@@ -75,7 +92,9 @@ async def test_a_disk_that_is_there_is_used_again(tmp_path: Path) -> None:
     assert names(tmp_path / "disks") == [first.disk.name]
 
 
-async def test_many_who_ask_share_one_build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_many_who_ask_share_one_build(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, joined: trio.Semaphore
+) -> None:
     """By the image, not by its name: the second layout is a copy."""
     build = SlowBuild(monkeypatch)
     references = [parse_reference(f"oci:{write_layout(tmp_path / name, [TAR])}") for name in ("one", "two")]
@@ -88,8 +107,9 @@ async def test_many_who_ask_share_one_build(tmp_path: Path, monkeypatch: pytest.
         async with trio.open_nursery() as nursery:
             for number in range(6):
                 nursery.start_soon(ask, number)
+            for _ in range(6):
+                await joined.acquire()
             await build.running.wait()
-            await trio.sleep(0.05)
             build.release()
     assert build.begun == 1
     assert len({image.disk for image in images}) == 1
@@ -97,7 +117,7 @@ async def test_many_who_ask_share_one_build(tmp_path: Path, monkeypatch: pytest.
 
 
 async def test_the_build_goes_on_until_the_last_one_who_asked_has_left(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, joined: trio.Semaphore
 ) -> None:
     build = SlowBuild(monkeypatch)
     reference = parse_reference(f"oci:{write_layout(tmp_path / 'layout', [TAR])}")
@@ -112,9 +132,11 @@ async def test_the_build_goes_on_until_the_last_one_who_asked_has_left(
         async with trio.open_nursery() as nursery:
             for scope in scopes:
                 nursery.start_soon(ask, scope)
+            for _ in scopes:
+                await joined.acquire()
             await build.running.wait()
             scopes[0].cancel()
-            await trio.sleep(0.05)
+            await trio.testing.wait_all_tasks_blocked()
             build.release()
         assert len(prepared) == 1
         assert build.begun == 1

@@ -14,7 +14,7 @@ import pytest
 
 from boxlite.errors import ImageDamaged, LayerRejected, StorageFull, UnsupportedImage
 from boxlite.images.disk import build_disk, tar_to_disk
-from boxlite.images.layout import find_image, host_architecture
+from boxlite.images.layout import Layer, find_image, host_architecture
 from boxlite.images.limits import Limits
 from boxlite.images.workspace import remove_abandoned
 from tests.images.archives import Member, archive, directory, file, hard_link, symlink
@@ -39,7 +39,7 @@ UPPER = archive(
 )
 
 
-def layers(directory: Path, *archives: bytes, compression: str = "+gzip") -> tuple:  # type: ignore[type-arg]
+def layers(directory: Path, *archives: bytes, compression: str = "+gzip") -> tuple[Layer, ...]:
     layout = write_layout(directory / "layout", archives, compression=compression)
     return find_image(layout, None, host_architecture()).layers
 

@@ -8,19 +8,19 @@ import tempfile
 import pytest
 
 from boxlite.errors import LayerRejected
-from boxlite.images.limits import Limits
+from boxlite.images.limits import DEFAULT_LIMITS, Limits
 from boxlite.images.merge import Merge
 from boxlite.images.tar import read_tar
 from boxlite.images.tree import Directory, File, Special, Symlink
 from tests.images.archives import Member, archive, directory, file, hard_link, symlink
 
 
-def merged(*layers: list[Member], limits: Limits = Limits()) -> dict[str, str]:  # noqa: B008
+def merged(*layers: list[Member], limits: Limits = DEFAULT_LIMITS) -> dict[str, str]:
     """Every path of the sum of the layers, and what is there: `dir`, a file's size, `-> target`, or a device's kind."""
     return described(merged_tree(*layers, limits=limits))
 
 
-def merged_tree(*layers: list[Member], limits: Limits = Limits()) -> Directory:  # noqa: B008
+def merged_tree(*layers: list[Member], limits: Limits = DEFAULT_LIMITS) -> Directory:
     merge = Merge(limits)
     for members in layers:
         with tempfile.TemporaryFile() as spool:

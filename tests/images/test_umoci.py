@@ -86,7 +86,7 @@ def compare(archives: Sequence[bytes], *, compression: str = "") -> None:
         assert comparable(ours(layout, directory)) == comparable(umocis(layout, directory))
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow])
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow])
 @given(images=st.lists(layers, min_size=1, max_size=3))
 def test_any_layers_become_what_umoci_makes_of_them(images: list[list[Member]]) -> None:
     try:

@@ -46,7 +46,7 @@ def write_ext4(
     for planned in plan.inodes:
         check()
         _write_content(plan.geometry, planned, spool, output, check)
-    _write_inode_tables(plan, output)
+    _write_inode_tables(plan, output, check)
     _write_groups(plan, output, uuid)
 
 
@@ -80,13 +80,14 @@ def _copy(spool: int, source: int, output: int, target: int, size: int, check: C
         write_sparse(output, data, target + done)
 
 
-def _write_inode_tables(plan: Ext4Plan, output: int) -> None:
+def _write_inode_tables(plan: Ext4Plan, output: int, check: Callable[[], None]) -> None:
     """The tables of all groups lie together, so they are one long array, which starts with inode 1."""
     geometry = plan.geometry
     tables_at = geometry.inode_tables * BLOCK_SIZE
     root, *others = plan.inodes
     write_sparse(output, _inode_bytes(geometry, root), tables_at + (root.number - 1) * INODE_SIZE)
     for first in range(0, len(others), _TABLE_BATCH):
+        check()
         batch = b"".join(_inode_bytes(geometry, planned) for planned in others[first : first + _TABLE_BATCH])
         write_sparse(output, batch, tables_at + (FIRST_INODE - 1 + first) * INODE_SIZE)
 
