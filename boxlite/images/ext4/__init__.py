@@ -8,12 +8,12 @@ The format is that of the kernel's Documentation/filesystems/ext4. What the kern
 file system does not need, is left out: journal, checksums, hashed directories, backups of the superblock, lost+found.
 
 - `geometry`: where everything lies
-- `structures`: superblock, group descriptors, inodes, extents, directory blocks
-- `xattrs`: extended attributes
+- `superblock`, `inode`, `extents`, `directory`, `xattrs`: the structures on the disk, as bytes
 - `plan`: which inode and which blocks each node of the tree gets
 - `writer`: puts the bytes into the file
 """
 
-from boxlite.images.ext4.writer import Ext4Plan, plan_ext4, write_ext4
+from boxlite.images.ext4.plan import Ext4Plan, plan_ext4
+from boxlite.images.ext4.writer import write_ext4
 
 __all__ = ["Ext4Plan", "plan_ext4", "write_ext4"]

@@ -20,6 +20,9 @@ INODES_PER_BLOCK = BLOCK_SIZE // INODE_SIZE
 _MAX_INODES_PER_GROUP = 8 * BLOCK_SIZE
 DESCRIPTOR_SIZE = 32
 
+EXTRA_INODE_SIZE = 32
+"""How much of an inode beyond the first 128 bytes has fixed fields."""
+
 ROOT_INODE = 2
 FIRST_INODE = 11
 """The first that is not reserved."""

@@ -7,15 +7,10 @@ from collections.abc import Callable, Iterator
 import attrs
 
 from boxlite.errors import LayerRejected
+from boxlite.images.ext4.directory import directory_blocks, file_type
+from boxlite.images.ext4.extents import MAX_FILE_BLOCKS, extent_leaves
 from boxlite.images.ext4.geometry import BLOCK_SIZE, FIRST_INODE, ROOT_INODE, Geometry, ceil_div
-from boxlite.images.ext4.structures import (
-    FAST_SYMLINK,
-    MAX_FILE_BLOCKS,
-    MAX_LINKS,
-    directory_blocks,
-    extent_leaves,
-    file_type,
-)
+from boxlite.images.ext4.inode import FAST_SYMLINK, MAX_LINKS
 from boxlite.images.ext4.xattrs import NO_XATTRS, PackedXattrs, pack_xattrs
 from boxlite.images.tree import Directory, File, Node, Symlink
 
@@ -112,7 +107,7 @@ def _measure(inode: PlannedInode, planned: dict[int, PlannedInode]) -> None:
         case Directory(entries=entries):
             inode.content = directory_blocks(_directory_entries(inode, entries, planned))
             inode.size = len(inode.content)
-            if inode.links >= MAX_LINKS:
+            if inode.links > MAX_LINKS:
                 inode.links = 1  # "many", by the feature dir_nlink
         case File(size=size):
             inode.size = size

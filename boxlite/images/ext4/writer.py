@@ -6,6 +6,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterator
 
+from boxlite.images.ext4.extents import extent_leaf_blocks, extent_root
 from boxlite.images.ext4.geometry import (
     BLOCK_SIZE,
     BLOCKS_PER_GROUP,
@@ -13,21 +14,11 @@ from boxlite.images.ext4.geometry import (
     INODE_SIZE,
     Geometry,
 )
-from boxlite.images.ext4.plan import Ext4Plan, PlannedInode, plan_ext4
-from boxlite.images.ext4.structures import (
-    FAST_SYMLINK,
-    bitmap,
-    device_numbers,
-    extent_leaf_blocks,
-    extent_root,
-    group_descriptor,
-    inode,
-    superblock,
-)
+from boxlite.images.ext4.inode import FAST_SYMLINK, device_numbers, inode
+from boxlite.images.ext4.plan import Ext4Plan, PlannedInode
+from boxlite.images.ext4.superblock import bitmap, group_descriptor, superblock
 from boxlite.images.sparse import write_sparse
 from boxlite.images.tree import Directory, File, Special, Symlink
-
-__all__ = ["Ext4Plan", "plan_ext4", "write_ext4"]
 
 _COPY_BYTES = 2**20
 _TABLE_BATCH = 4096

@@ -12,7 +12,7 @@ import attrs
 
 from boxlite.errors import LayerRejected
 from boxlite.images.ext4.geometry import BLOCK_SIZE
-from boxlite.images.ext4.structures import XATTR_SPACE
+from boxlite.images.ext4.inode import XATTR_SPACE
 
 _MAGIC = 0xEA020000
 _INLINE_HEADER = struct.Struct("<I")
