@@ -13,9 +13,6 @@ from typing import Any
 
 import cffi
 
-LOAD_ADDRESS = 0x1000000
-"""Where libkrunfw's kernels are linked to run; `krunfw_get_kernel` must say the same."""
-
 _PVH_ENTRY = bytes.fromhex("fc 8b 03 8d 63 04 e8 00 00 00 00 5d 89 03")
 """The first instructions of `pvh_start_xen` (Linux, arch/x86/platform/pvh/head.S).
 

@@ -30,7 +30,6 @@ _KERNEL_ARGUMENTS = (
     "quiet",
 )
 
-
 # What makes the start in software a quarter faster: one processor's worth of locks stays as it is, and a timer that
 # is slow to calibrate stays unused. The guest's timers are no coarser for it (docs/engines.md).
 _TCG_KERNEL_ARGUMENTS = ("noreplace-smp", "nolapic_timer")
@@ -75,7 +74,8 @@ def _kernel_arguments(spec: InstanceSpec) -> list[str]:
 
 def _processor(spec: InstanceSpec) -> list[str]:
     if spec.accelerator is Accelerator.KVM:
-        accelerator, model = "kvm", "host"
+        # A guest that could run guests of its own would reach more of the host's kernel.
+        accelerator, model = "kvm", "host,vmx=off,svm=off"
     else:
         accelerator = _option("tcg", thread="multi" if spec.parallel_cpus else "single")
         # Without SVM the kernel does not set KVM up in the guest, which would be of no use and take time.
