@@ -94,7 +94,8 @@ class Zygote:
             self._nursery.start_soon(console.drain, trio.lowlevel.FdStream(read_end), name=f"console {spec.box_id}")
             await self._send(Spawn(key, spec), write_end)
         except BaseException:
-            del self._births[key]
+            # It may be gone already: the zygote's end answers every birth.
+            self._births.pop(key, None)
             raise
         finally:
             os.close(write_end)
