@@ -1,0 +1,60 @@
+"""A figure beside its limit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import attrs
+from rich.table import Table
+
+
+@attrs.frozen
+class Row:
+    """`limit` is the same thing done by the bare engine or the guest itself, in the same unit and the same run."""
+
+    name: str
+    value: float
+    unit: str
+    limit: float | None
+    samples: int
+    method: str
+
+    @property
+    def ratio(self) -> float | None:
+        """`value` over `limit`."""
+        return None if not self.limit else self.value / self.limit
+
+
+def percentile(samples: Sequence[float], percent: float) -> float:
+    """The nearest-rank percentile."""
+    ordered = sorted(samples)
+    return ordered[min(len(ordered) - 1, int(len(ordered) * percent / 100))]
+
+
+def as_json(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """One object a row."""
+    return [
+        {
+            "name": row.name,
+            "value": row.value,
+            "unit": row.unit,
+            "limit": row.limit,
+            "ratio": row.ratio,
+            "samples": row.samples,
+            "method": row.method,
+        }
+        for row in rows
+    ]
+
+
+def as_table(rows: Sequence[Row]) -> Table:
+    """For a person to read."""
+    table = Table(title="Boxes", caption="limit: the bare engine or the guest itself doing the same, in the same run")
+    for heading in ("name", "value", "limit", "ratio", "samples", "method"):
+        table.add_column(heading, justify="left" if heading in ("name", "method") else "right")
+    for row in rows:
+        limit = "" if row.limit is None else f"{row.limit:.4g} {row.unit}"
+        ratio = "" if row.ratio is None else f"{row.ratio:.2f}"
+        table.add_row(row.name, f"{row.value:.4g} {row.unit}", limit, ratio, str(row.samples), row.method)
+    return table
