@@ -119,28 +119,37 @@ class Execution:
             await self._machine.session.resize_tty(self.id, size.rows, size.columns)
 
     async def _run(self) -> None:
-        """Streams the command's events; runs as a task of the machine, and raises nothing."""
-        with self._scope:
-            try:
-                with trio.move_on_after(self._patience()) as patience:
-                    await self._machine.session.execute(self._request(), self._take, self._gate)
-                if patience.cancelled_caught:
-                    self._outcome = TimedOut()
-                elif self._outcome is None and self._start_error is None:
-                    self._outcome = await self._machine.why_lost("the guest ended the command's stream early")
-            except GuestRefused as error:
-                if self._started.is_set():
-                    self._outcome = VmDied(str(error))
-                else:
-                    self._start_error = error
-            except PortalLost as error:
-                self._outcome = await self._machine.why_lost(str(error))
-        if self._outcome is None or self._stopping:
-            self._outcome = Cancelled()
-        self._ended.set()
-        self._started.set()
-        self.stdout.end()
-        self.stderr.end()
+        """Streams the command's events; runs as a task of the machine."""
+        try:
+            with self._scope:
+                await self._follow()
+            if self._outcome is None or self._stopping:
+                self._outcome = Cancelled()
+        finally:
+            if self._outcome is None:
+                # The machine is being ended, and whoever waits for this command must hear of it.
+                with trio.CancelScope(shield=True):
+                    self._outcome = await self._machine.why_lost("the box was ended")
+            self._ended.set()
+            self._started.set()
+            self.stdout.end()
+            self.stderr.end()
+
+    async def _follow(self) -> None:
+        try:
+            with trio.move_on_after(self._patience()) as patience:
+                await self._machine.session.execute(self._request(), self._take, self._gate)
+            if patience.cancelled_caught:
+                self._outcome = TimedOut()
+            elif self._outcome is None and self._start_error is None:
+                self._outcome = await self._machine.why_lost("the guest ended the command's stream early")
+        except GuestRefused as error:
+            if self._started.is_set():
+                self._outcome = VmDied(str(error))
+            else:
+                self._start_error = error
+        except PortalLost as error:
+            self._outcome = await self._machine.why_lost(str(error))
 
     def _patience(self) -> float:
         return float("inf") if self.command.timeout is None else self.command.timeout + GUEST_GRACE
@@ -168,7 +177,7 @@ class Execution:
         if event.output is not None:
             self._take_output(event.output)
         elif event.started is not None:
-            self._pid = event.started.pid
+            self._pid = event.started.pid or None
             self._started.set()
         elif event.exited is not None:
             self._duration = event.exited.duration_ns / 1e9
@@ -190,26 +199,36 @@ class Execution:
         if self._start_error is not None:
             raise self._start_error
 
-    async def _stop(self) -> None:
-        """Ends the command and its stream; bounded by `STOP_GRACE`, and shielded by the caller."""
-        if self._ended.is_set():
-            return
-        self._stopping = True
+    async def _stop(self, *, spare_group: bool) -> None:
+        """Ends what still runs and its streams, within `STOP_GRACE`; shielded by the caller.
+
+        With `spare_group`, what an ended command has left behind in its process group lives on.
+        """
+        self._stopping = not self._ended.is_set()
         with trio.move_on_after(STOP_GRACE):
             # A command that is only just starting could not be found by its id.
             await self._started.wait()
-            with suppress(GuestRefused, PortalLost):
-                await self._machine.session.kill(self.id, signals.SIGKILL)
+            if self._pid is not None and (self._stopping or not spare_group):
+                with suppress(GuestRefused, PortalLost):
+                    await self._machine.session.kill(self.id, signals.SIGKILL)
+            if self._stopping:
+                # The end comes after all output, which nobody reads any more.
+                await self.stdout.aclose()
+                await self.stderr.aclose()
+                await self._ended.wait()
+            if self.stdin is not None:
+                await self.stdin._give_up()
         self._scope.cancel()
         await self._ended.wait()
 
 
 @asynccontextmanager
 async def open_execution(
-    machine: Machine, command: Command, *, stdin: bool, stop_group_on_exit: bool = False
+    machine: Machine, command: Command, *, stdin: bool, stop_group_on_exit: bool = False, spare_group: bool = False
 ) -> AsyncIterator[Execution]:
-    """Starts a command; leaving the block kills its process group where it still runs.
+    """Starts a command; leaving the block kills its process group.
 
+    With `spare_group`, a command that has ended may leave processes behind that have closed its streams.
     Raises `WorkdirNotFound`, `UserNotFound`, `ArgumentsTooLong`, `InvalidCommand`, `CommandNotStarted` or
     `GuestRefused` where it could not be started. A command that does not exist is no error here: it exits with 127.
     """
@@ -220,7 +239,7 @@ async def open_execution(
         yield execution
     finally:
         with trio.CancelScope(shield=True):
-            await execution._stop()
+            await execution._stop(spare_group=spare_group)
 
 
 def _outcome(exited: v1.Exited) -> Outcome:

@@ -6,8 +6,8 @@ import json
 import secrets
 import socket
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import final
 
@@ -108,7 +108,8 @@ async def open_machine(
     """Boots a machine and gives it when its container is ready; leaving the block kills it.
 
     Raises `BootFailed` with the console's tail where the machine ends, or refuses, before it is ready, or where
-    `boot_timeout` seconds pass first. Cancellation leaves no process, socket or file.
+    `boot_timeout` seconds pass first: from the spawn to a container that takes commands. Cancellation leaves no
+    process, socket or file.
     """
     nonce = secrets.token_hex(16)
     name = secrets.token_hex(6)
@@ -119,11 +120,13 @@ async def open_machine(
             kernel_args=(*spec.kernel_args, f"boxlite.nonce={nonce}"),
         )
         process = await zygote.spawn(spec)
-        try:
-            connected = await _wait_ready(box, process, agent, ready, nonce, boot_timeout)
-            session = await open_session(loop, connected, box)
+        with ExitStack() as closing:
             try:
-                await _set_up(box, process, session, spec, hostname)
+                with _deadline(box, process, boot_timeout):
+                    connected = await _wait_ready(box, process, agent, ready, nonce)
+                    session = await open_session(loop, connected, box)
+                    closing.callback(session.close)
+                    await _set_up(box, process, session, spec, hostname)
                 async with trio.open_nursery() as nursery:
                     machine = Machine(box, process, session, nursery)
                     nursery.start_soon(machine._watch)
@@ -131,40 +134,49 @@ async def open_machine(
                         yield machine
                     finally:
                         session.close()
-                        process.kill()
-                        with trio.move_on_after(KILL_GRACE, shield=True):
-                            await machine.ended.wait()
+                        await _kill(process)
+                        # Where the block was cancelled, the task that watches the process was so too.
+                        machine._end(f"its process {process.exit or 'does not end'}")
                         nursery.cancel_scope.cancel()
             finally:
-                session.close()
-        finally:
-            process.kill()
-            with trio.move_on_after(KILL_GRACE, shield=True):
-                await process.wait()
+                await _kill(process)
+
+
+async def _kill(process: VmProcess) -> None:
+    process.kill()
+    with trio.move_on_after(KILL_GRACE, shield=True):
+        await process.wait()
+
+
+@contextmanager
+def _deadline(box: str, process: VmProcess, seconds: float | None) -> Iterator[None]:
+    with trio.move_on_after(float("inf") if seconds is None else seconds) as scope:
+        yield
+    if scope.cancelled_caught:
+        raise BootFailed(box, f"the guest was not ready within {seconds} seconds", process.console.tail())
 
 
 async def _wait_ready(
-    box: str, process: VmProcess, agent: GuestSocket, ready: GuestSocket, nonce: str, timeout: float | None
+    box: str, process: VmProcess, agent: GuestSocket, ready: GuestSocket, nonce: str
 ) -> socket.socket:
-    """The agent's socket once the ready notice came; the machine's end and the deadline race it."""
+    """The agent's socket once the ready notice came; the machine's end races it."""
     accepted: list[socket.socket] = []
-    failure: str | None = f"the guest was not ready within {timeout} seconds"
+    failure: str | None = None
     try:
-        with trio.move_on_after(float("inf") if timeout is None else timeout):
-            async with trio.open_nursery() as race:
+        async with trio.open_nursery() as race:
 
-                async def watch() -> None:
-                    nonlocal failure
-                    failure = f"its process {await process.wait()} before the guest was ready"
-                    race.cancel_scope.cancel()
-
-                race.start_soon(watch)
-                try:
-                    accepted.append(await agent.accept())
-                    failure = await _read_notice(ready, nonce)
-                except OSError as error:
-                    failure = f"the guest's sockets failed: {error}"
+            async def watch() -> None:
+                nonlocal failure
+                failure = f"its process {await process.wait()} before the guest was ready"
                 race.cancel_scope.cancel()
+
+            race.start_soon(watch)
+            try:
+                accepted.append(await agent.accept())
+                failure = await _read_notice(ready, nonce)
+            except OSError as error:
+                failure = f"the guest's sockets failed: {error}"
+            race.cancel_scope.cancel()
         if failure is not None:
             raise BootFailed(box, failure, process.console.tail())
         return accepted.pop()
