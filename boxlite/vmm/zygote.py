@@ -160,13 +160,16 @@ class Zygote:
             self._services.cancel()
 
     async def _read_events(self) -> None:
-        with contextlib.suppress(ConnectionError):
-            while datagram := await self._socket.recv(MAX_DATAGRAM):
-                self._on_event(decode_event(datagram))
-        with trio.move_on_after(CLEANUP_SECONDS):
-            await self._child.wait()
-            await self._last_words.wait_ended()
-        self._on_ended()
+        try:
+            with contextlib.suppress(ConnectionError):
+                while datagram := await self._socket.recv(MAX_DATAGRAM):
+                    self._on_event(decode_event(datagram))
+            with trio.move_on_after(CLEANUP_SECONDS):
+                await self._child.wait()
+                await self._last_words.wait_ended()
+        finally:
+            # However this ends, nobody is left waiting for an answer or for a machine's end.
+            self._on_ended()
 
     def _on_event(self, event: Spawned | Failed | Exited) -> None:
         match event:
