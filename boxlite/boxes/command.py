@@ -22,6 +22,9 @@ MAX_ARGUMENT = 128 * 1024
 MAX_ARGUMENTS = 6 * 1024 * 1024
 """Largest sum of arguments and environment in bytes: three quarters of _STK_LIM, the kernel's ceiling (execve(2))."""
 
+MAX_TIMEOUT = 1e9
+"""The longest timeout in seconds, more than thirty years; a longer one, also an infinite one, is taken for this."""
+
 _POINTER = 8
 
 
@@ -53,8 +56,10 @@ class Command:
         """
         env = _encode_env(environment_for(config, box.env)) | dict(self.env)
         _check_size(self.argv, env)
-        cwd = os.path.normpath(os.path.join(b"/", os.fsencode(config.working_dir or "/"), self.cwd or b""))
+        working_dir = _encode("image's working directory", config.working_dir or "/")
+        cwd = os.path.normpath(os.path.join(b"/", working_dir, self.cwd or b""))
         user = next(user for user in (self.user, box.user, config.user, "") if user is not None)
+        _check_user(user)
         return attrs.evolve(self, env=env, cwd=cwd, user=user)
 
 
@@ -78,8 +83,8 @@ def make_command(
         raise InvalidCommand("the program's name is empty")
     if timeout is not None and not timeout > 0:
         raise InvalidCommand(f"timeout must be a positive number of seconds, not {timeout!r}")
-    if user is not None and re.search(r"[\0\n]", user):
-        raise InvalidCommand(f"the user {user!r} has a character that no user's name can have")
+    if user is not None:
+        _check_user(user)
     variables = _encode_env(env or {})
     _check_size(arguments, variables)
     return Command(
@@ -88,7 +93,7 @@ def make_command(
         cwd=None if cwd is None else _encode("working directory", cwd),
         user=user,
         tty=tty,
-        timeout=timeout,
+        timeout=None if timeout is None else min(timeout, MAX_TIMEOUT),
         merge_stderr=merge_stderr,
     )
 
@@ -111,6 +116,12 @@ def _encode_env(env: Mapping[str, str]) -> dict[bytes, bytes]:
             raise InvalidCommand(f"{name!r} is no name for an environment variable: it is empty or contains '='")
         encoded[key] = _encode(f"value of the environment variable {name}", value)
     return encoded
+
+
+def _check_user(user: str) -> None:
+    # A lone surrogate cannot travel: the protocol's strings are UTF-8.
+    if re.search(r"[\0\n\ud800-\udfff]", user):
+        raise InvalidCommand(f"the user {user!r} has a character that no user's name can have")
 
 
 def _check_size(argv: tuple[bytes, ...], env: Mapping[bytes, bytes]) -> None:

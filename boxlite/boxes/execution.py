@@ -229,6 +229,7 @@ async def open_execution(
     """Starts a command; leaving the block kills its process group.
 
     With `spare_group`, a command that has ended may leave processes behind that have closed its streams.
+
     Raises `WorkdirNotFound`, `UserNotFound`, `ArgumentsTooLong`, `InvalidCommand`, `CommandNotStarted` or
     `GuestRefused` where it could not be started. A command that does not exist is no error here: it exits with 127.
     """

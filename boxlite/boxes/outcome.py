@@ -16,7 +16,7 @@ class Exited:
     message: str = attrs.field(default="", eq=False)
 
     def __str__(self) -> str:
-        return self.message or f"exited with code {self.code}"
+        return f"exited with code {self.code}" + (f": {self.message}" if self.message else "")
 
 
 @attrs.frozen

@@ -40,13 +40,13 @@ class CommandFailed(BoxError, subprocess.CalledProcessError):
     """A command that `run` was told to check ended with something else than `Exited(0)`; `completed` has it all."""
 
     def __init__(self, box: str, completed: Completed) -> None:
-        command = " ".join(argument.decode(errors="replace") for argument in completed.argv)
-        BoxError.__init__(self, box, f"the command {command[:200]!r} {completed.outcome}{_excerpt(completed.stderr)}")
+        # Not BoxError's own: through super() it would call CalledProcessError, which takes other arguments.
+        subprocess.CalledProcessError.__init__(
+            self, completed.returncode, completed.argv, completed.stdout, completed.stderr
+        )
+        self.args = (box, completed)
+        self.box = box
         self.completed = completed
-        self.returncode = completed.returncode
-        self.cmd = completed.argv
-        self.output = completed.stdout
-        self.stderr = completed.stderr
 
     @property
     def outcome(self) -> Outcome:
@@ -54,7 +54,8 @@ class CommandFailed(BoxError, subprocess.CalledProcessError):
         return self.completed.outcome
 
     def __str__(self) -> str:
-        return BoxError.__str__(self)
+        command = " ".join(argument.decode(errors="replace") for argument in self.completed.argv)
+        return f"box {self.box}: the command {command[:200]!r} {_how(self.completed)}"
 
 
 class CommandTimedOut(CommandFailed, TimeoutError):
@@ -73,7 +74,7 @@ async def run_command(
 ) -> Completed:
     """What `Box.run` does in a box that is running."""
     stdout, stderr = bytearray(), bytearray()
-    async with open_execution(machine, command, stdin=input is not None) as execution:
+    async with open_execution(machine, command, stdin=input is not None, spare_group=True) as execution:
         too_large = await _communicate(
             execution,
             input,
@@ -155,8 +156,12 @@ def _failure(box: str, completed: Completed) -> BoxError:
             return CommandFailed(box, completed)
 
 
-def _excerpt(stderr: bytes | None) -> str:
-    if not stderr:
-        return ""
-    lines = stderr[-2000:].decode(errors="replace").splitlines()[-5:]
-    return ": " + " | ".join("".join(c if c.isprintable() else "�" for c in line) for line in lines)
+def _how(completed: Completed) -> str:
+    """How it ended, and the end of what it said about that."""
+    lines = (completed.stderr or b"")[-2000:].decode(errors="replace").splitlines()[-5:]
+    excerpt = " | ".join("".join(c if c.isprintable() else "�" for c in line) for line in lines)
+    match completed.outcome:
+        case Exited(code=code) if excerpt:
+            return f"exited with code {code}: {excerpt}"
+        case outcome:
+            return f"{outcome}: {excerpt}" if excerpt else str(outcome)

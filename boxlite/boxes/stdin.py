@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from typing import final
 
 import trio
@@ -24,28 +26,34 @@ class InputStream(trio.abc.SendStream):
         # Unknown after a cancelled send: the guest is asked before the next one.
         self._offset: int | None = 0
         self._closed = False
-        self._busy = False
+        self._eof_sent = False
+        self._given_up = False
+        # One call at a time talks to the guest; `_current` interrupts the one that does.
+        self._turn = trio.Lock()
+        self._current: trio.CancelScope | None = None
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         """Sends all of `data`, at the pace at which the command reads it.
 
-        Raises trio.BrokenResourceError when the command no longer reads, trio.ClosedResourceError after `aclose`,
-        trio.BusyResourceError while another task sends. A cancelled call may have sent any part of `data`.
+        Raises trio.BrokenResourceError when the command no longer reads, trio.ClosedResourceError after `aclose` or
+        when that is called meanwhile, and trio.BusyResourceError while another task sends. A cancelled call may have
+        sent any part of `data`.
         """
         if self._closed:
             raise trio.ClosedResourceError("the standard input was closed")
-        if self._busy:
+        if self._current is not None:
             raise trio.BusyResourceError("another task writes to the standard input")
-        self._busy = True
-        try:
-            await trio.lowlevel.checkpoint()
-            view = memoryview(data).cast("B")
-            for start in range(0, len(view), CHUNK):
-                await self._send(bytes(view[start : start + CHUNK]))
-        except (PortalLost, GuestRefused) as error:
-            raise trio.BrokenResourceError(str(error)) from error
-        finally:
-            self._busy = False
+        async with self._interruptible() as scope:
+            try:
+                view = memoryview(data).cast("B")
+                for start in range(0, len(view), CHUNK):
+                    await self._send(bytes(view[start : start + CHUNK]))
+            except (PortalLost, GuestRefused) as error:
+                raise trio.BrokenResourceError(str(error)) from error
+        if scope.cancelled_caught:
+            if self._given_up:
+                raise trio.BrokenResourceError("the command has ended")
+            raise trio.ClosedResourceError("the standard input was closed meanwhile")
 
     async def wait_send_all_might_not_block(self) -> None:
         """Returns at once: only sending shows whether the command reads."""
@@ -56,22 +64,44 @@ class InputStream(trio.abc.SendStream):
     async def aclose(self) -> None:
         """Ends the standard input. Does nothing when it has ended, or when the command has.
 
-        Waits until the command has read, or can read from its pipe, all that was sent; when cancelled, the end of
-        file may not have been sent.
+        Waits until the command has read, or can read from its pipe, all that was sent; what a `send_all` in another
+        task has not sent yet is dropped. When cancelled, it may not have sent the end; another call does.
         """
-        if self._closed:
-            await trio.lowlevel.checkpoint()
-            return
         self._closed = True
-        try:
-            if self._offset is None:
-                await self._resume()
-            call = self._open_call()
-            await call.finish(self._offset or 0, eof=True)
-        except (PortalLost, GuestRefused):
-            pass
-        finally:
+        if self._current is not None:
+            self._current.cancel()
+        async with self._interruptible():
+            if self._eof_sent or self._given_up:
+                return
+            with suppress(PortalLost, GuestRefused):
+                if self._offset is None:
+                    await self._resume()
+                offset, self._offset = self._offset or 0, None
+                await self._open_call().finish(offset, eof=True)
             self._call = None
+            self._eof_sent = True
+
+    async def _give_up(self) -> None:
+        """The command has ended, or its caller has no more use for it: nothing is left open, and nobody waits."""
+        self._closed = self._given_up = True
+        if self._current is not None:
+            self._current.cancel()
+        async with self._turn:
+            if self._call is not None:
+                call, self._call = self._call, None
+                with suppress(PortalLost, GuestRefused):
+                    await call.abandon()
+
+    @asynccontextmanager
+    async def _interruptible(self) -> AsyncIterator[trio.CancelScope]:
+        with trio.CancelScope() as scope:
+            self._current = scope
+            try:
+                async with self._turn:
+                    yield scope
+            finally:
+                if self._current is scope:
+                    self._current = None
 
     async def _send(self, chunk: bytes) -> None:
         if self._offset is None:

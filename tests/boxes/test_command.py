@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from boxlite.boxes.command import MAX_ARGUMENT, MAX_ARGUMENTS, Command, TtySize, make_command
+from boxlite.boxes.command import MAX_ARGUMENT, MAX_ARGUMENTS, MAX_TIMEOUT, Command, TtySize, make_command
 from boxlite.boxes.options import BoxOptions
 from boxlite.errors import ArgumentsTooLong, InvalidCommand
 from boxlite.images.config import ImageConfig
@@ -47,7 +47,8 @@ def test_variables_that_no_environment_can_hold_are_refused(env: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [{"timeout": 0}, {"timeout": -1}, {"timeout": float("nan")}, {"user": "a\nb"}, {"cwd": "a\0"}]
+    "options",
+    [{"timeout": 0}, {"timeout": -1}, {"timeout": float("nan")}, {"user": "a\nb"}, {"user": "\udcff"}, {"cwd": "a\0"}],
 )
 def test_impossible_options_are_refused(options: Any) -> None:
     with pytest.raises(InvalidCommand):
@@ -71,6 +72,19 @@ def test_the_command_wins_over_the_box_and_the_box_over_the_image() -> None:
     resolved = command(["x"], env={"C": "command"}, cwd="sub").resolve(config, box(env={"B": "box", "C": "box"}))
     assert resolved.env == {b"A": b"image", b"B": b"box", b"C": b"command"}
     assert (resolved.cwd, resolved.user) == (b"/srv/sub", "image")
+
+
+@pytest.mark.parametrize(
+    "config", [ImageConfig(user="\ud800"), ImageConfig(working_dir="/\ud800"), ImageConfig(env=("A=\0",))]
+)
+def test_what_an_image_says_is_checked_like_what_the_caller_says(config: ImageConfig) -> None:
+    with pytest.raises(InvalidCommand):
+        command(["x"]).resolve(config, box())
+
+
+@pytest.mark.parametrize("timeout", [1e9, 1e300, float("inf")])
+def test_a_timeout_beyond_every_clock_is_a_very_long_one(timeout: float) -> None:
+    assert command(["true"], timeout=timeout).timeout == MAX_TIMEOUT
 
 
 @pytest.mark.parametrize(

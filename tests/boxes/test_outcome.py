@@ -25,3 +25,8 @@ def test_outcomes_are_equal_by_what_happened_and_not_by_what_is_said_of_it() -> 
 def test_signals_are_named() -> None:
     assert str(Signalled(9)) == "was ended by SIGKILL"
     assert str(Signalled(40)) == "was ended by signal 40"
+
+
+def test_an_exit_code_comes_with_what_is_known_of_it() -> None:
+    assert str(Exited(3)) == "exited with code 3"
+    assert str(Exited(127, "nope: command not found")) == "exited with code 127: nope: command not found"
