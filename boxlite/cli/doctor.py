@@ -49,6 +49,9 @@ def _print(checks: Sequence[Check], ok: bool) -> None:
     if not console.is_terminal:
         # For a file or another program: one line a finding, however long.
         console.width = 10_000
-    console.print(table)
     verdict = "virtual machines can run here" if ok else "virtual machines cannot run here yet: see what is to do"
-    console.print(Text(verdict, style="green" if ok else "red"))
+    # rich would end the process by itself where nobody reads.
+    with console.capture() as text:
+        console.print(table)
+        console.print(Text(verdict, style="green" if ok else "red"))
+    click.echo(text.get(), nl=False)

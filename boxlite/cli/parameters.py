@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Mapping
+from fractions import Fraction
 from pathlib import Path
 
 import click
 
 _MIB = 1 << 20
-_SIZE = re.compile(r"(\d{1,12}(?:\.\d{1,12})?) *(?:([kmgt])(?:i?b)?|b)?", re.IGNORECASE)
+_LONGEST = 1e9
+_SIZE = re.compile(r"([0-9]{1,18}(?:\.[0-9]{1,18})?) *(?:([kmgt])(?:i?b)?|b)?", re.IGNORECASE)
 _POWERS = {"": 0, "k": 10, "m": 20, "g": 30, "t": 40}
 
 
@@ -25,8 +28,23 @@ class SizeInMib(click.ParamType[int]):
         match = _SIZE.fullmatch(str(value).strip())
         if match is None:
             self.fail(f"{value!r} is no size: write a number with b, k, m or g, such as 512m", param, ctx)
-        size = float(match[1]) * (1 << _POWERS[(match[2] or "").lower()])
-        return int(-(-size // _MIB))
+        return math.ceil(Fraction(match[1]) * (1 << _POWERS[(match[2] or "").lower()]) / _MIB)
+
+
+class Seconds(click.ParamType[float]):
+    """A time in seconds, such as `90` or `0.5`: more than none, and less than for ever."""
+
+    name = "seconds"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Reads the text; a number is taken as it is."""
+        try:
+            seconds = float(str(value))
+        except ValueError:
+            seconds = math.nan
+        if not 0 < seconds <= _LONGEST:
+            self.fail(f"{value!r} is no time in seconds: write a positive number, such as 90 or 0.5", param, ctx)
+        return seconds
 
 
 def read_environment(assignments: Iterable[str], files: Iterable[Path], caller: Mapping[str, str]) -> dict[str, str]:

@@ -15,11 +15,9 @@ from boxlite.boxes.outcome import TimedOut, VmDied, exit_status
 from boxlite.cli.descriptors import STDERR, STDIN, STDOUT, write_all
 from boxlite.cli.document import Capture, describe_failure, describe_result
 from boxlite.cli.failure import complain, plain_errors, status_of
-from boxlite.cli.parameters import SizeInMib, read_environment
+from boxlite.cli.parameters import Seconds, SizeInMib, read_environment
 from boxlite.cli.request import RunRequest
 from boxlite.cli.session import run_in_box
-
-_SECONDS = click.FloatRange(min=0, min_open=True)
 
 
 @click.command(context_settings={"allow_interspersed_args": False})
@@ -36,8 +34,8 @@ _SECONDS = click.FloatRange(min=0, min_open=True)
 @click.option("--cpus", type=int, help="Virtual CPUs.  [default: 1]")
 @click.option("-m", "--memory", "memory_mib", type=SizeInMib(), help="Memory, such as 512m.  [default: 256m]")
 @click.option("--disk", "disk_mib", type=SizeInMib(), help="Most that the box may write.  [default: 4g]")
-@click.option("--timeout", type=_SECONDS, metavar="SECONDS", help="Kill the command after this time.")
-@click.option("--boot-timeout", type=_SECONDS, metavar="SECONDS", default=120.0, show_default=True)
+@click.option("--timeout", type=Seconds(), metavar="SECONDS", help="Kill the command after this time.")
+@click.option("--boot-timeout", type=Seconds(), metavar="SECONDS", default=120, show_default=True)
 @click.option("--engine", default="auto", show_default=True, help="auto or qemu.")
 @click.option("--kernel", metavar="FILE", help="An ELF kernel to boot in place of libkrunfw's.")
 @click.option("--home", metavar="DIR", help="Where images are kept.  [default: $BOXLITE_HOME, else ~/.boxlite]")
