@@ -79,6 +79,10 @@ class BoxStopped(BoxError, RuntimeError):
     """The box was stopped or removed while something was asked of it."""
 
 
+class BoxCrashed(BoxError, RuntimeError):
+    """The actor that owned the box crashed, which is a bug of this package; `__cause__` leads to the crash."""
+
+
 class BoxExists(BoxError, ValueError):
     """There is a box of that name already."""
 

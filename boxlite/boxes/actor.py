@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,12 +13,12 @@ import attrs
 import trio
 import trio_util
 
-from actors import Actor, Deferred, Message
+from actors import Actor, ActorError, ActorRef, Deferred, Message
 from boxlite.boxes.boot import BootServices, Running, boot
 from boxlite.boxes.lifecycle import BoxEvent, BoxState, transition
 from boxlite.boxes.machine import Machine
 from boxlite.boxes.options import BoxOptions
-from boxlite.errors import BoxliteError, BoxNotRunning, BoxStopped
+from boxlite.errors import BootFailed, BoxliteError, BoxNotRunning, BoxStopped
 
 SHUTDOWN_GRACE = 5.0
 """Seconds that a guest has, beyond what its processes have, to write its disks and power off."""
@@ -53,7 +55,7 @@ class Stop(Message[None]):
 
 @attrs.frozen
 class Remove(Message[None]):
-    """Removes the box and its disk; with `force` also while it runs, and without grace."""
+    """Removes the box and its disk; with `force` also while it runs, and without grace. Then the actor ends."""
 
     force: bool = False
 
@@ -64,14 +66,24 @@ class GetStatus(Message[BoxStatus]):
 
 
 class BoxActor(Actor):
-    """Owns one box. All of its starting and stopping happens here, one transition at a time."""
+    """Owns one box. All of its starting and stopping happens here, one transition at a time.
+
+    `on_removed` is told the address of this actor when the box has been removed.
+    """
 
     rejections = (BoxliteError,)
 
-    def __init__(self, options: BoxOptions, directory: Path, services: BootServices) -> None:
+    def __init__(
+        self,
+        options: BoxOptions,
+        directory: Path,
+        services: BootServices,
+        on_removed: Callable[[ActorRef], Awaitable[None]],
+    ) -> None:
         self._options = options
         self._directory = directory
         self._services = services
+        self._on_removed = on_removed
         self._state = BoxState.CONFIGURED
         self._cause = ""
         self._current: Running | None = None
@@ -126,14 +138,17 @@ class BoxActor(Actor):
         self._stoppers.append(self.defer(message))
 
     async def _remove(self, message: Remove, force: bool) -> None:
-        if not force or self._state not in (BoxState.STARTING, BoxState.RUNNING, BoxState.STOPPING):
+        if self._removers:
+            self._removers.append(self.defer(message))
+        elif force and self._state in (BoxState.STARTING, BoxState.RUNNING, BoxState.STOPPING):
+            if self._state is not BoxState.STOPPING:
+                self._move(BoxEvent.STOP)
+            self._removers.append(self.defer(message))
+            self._scope.cancel()
+        else:
             self._move(BoxEvent.REMOVE)
             await self._delete()
-            return
-        if self._state is not BoxState.STOPPING:
-            self._move(BoxEvent.STOP)
-        self._removers.append(self.defer(message))
-        self._scope.cancel()
+            self.stop()
 
     def _status(self) -> BoxStatus:
         pid = self._current.machine.pid if self._current is not None else None
@@ -145,10 +160,12 @@ class BoxActor(Actor):
         with self._scope:
             try:
                 async with boot(self._options, self._directory, self._services) as running:
+                    # The last user may have left, or a stop have come, in the very moment in which it got ready.
+                    await trio.lowlevel.checkpoint_if_cancelled()
                     self._ready(running)
                     await self._run(running.machine)
-            except* BoxliteError as group:
-                failure = _first(group)
+            except* (BoxliteError, OSError, ActorError) as group:
+                failure = self._failure(group)
         await self._over(failure)
 
     def _ready(self, running: Running) -> None:
@@ -187,6 +204,8 @@ class BoxActor(Actor):
             self._begin()
             return
         self._settle(failure)
+        if self._state is BoxState.REMOVED:
+            self.stop()
 
     def _settle(self, failure: BoxliteError | None) -> None:
         waiting, self._users = self._users, []
@@ -208,12 +227,17 @@ class BoxActor(Actor):
 
     async def _delete(self) -> None:
         await trio.to_thread.run_sync(partial(shutil.rmtree, self._directory, ignore_errors=True))
+        # Where the runtime is ending too, nobody keeps names any more.
+        with suppress(ActorError):
+            await self._on_removed(self.ref)
 
-
-def _first(group: BaseExceptionGroup[BoxliteError]) -> BoxliteError:
-    """The first plain error of a group."""
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    assert isinstance(error, BoxliteError)
-    return error
+    def _failure(self, group: BaseExceptionGroup[Exception]) -> BoxliteError:
+        """The first plain error of a group; `BootFailed` stands for what this package did not raise on purpose."""
+        error: BaseException = group
+        while isinstance(error, BaseExceptionGroup):
+            error = error.exceptions[0]
+        if isinstance(error, BoxliteError):
+            return error
+        failure = BootFailed(self._options.name, str(error))
+        failure.__cause__ = error
+        return failure

@@ -14,8 +14,8 @@ from boxlite.boxes.command import Command, Text, TtySize, make_command
 from boxlite.boxes.execution import Execution, open_execution
 from boxlite.boxes.options import BoxOptions
 from boxlite.boxes.run import MAX_OUTPUT, Completed, run_command
-from boxlite.errors import InvalidCommand, RuntimeClosed
-from boxlite.runtime.messages import ForgetBox
+from boxlite.errors import BoxCrashed, BoxliteError, BoxNotFound, InvalidCommand, RuntimeClosed
+from boxlite.runtime.messages import ForgetBox, ListBoxes
 
 R = TypeVar("R")
 
@@ -28,7 +28,7 @@ class Box:
     """A sandbox: a virtual machine with a container in it, started at its first use.
 
     `Runtime.create`, `Runtime.get` and `Runtime.open_box` make it. It may be used by any number of tasks at once. After
-    the end of its runtime every method raises `RuntimeClosed`.
+    the end of its runtime every method raises `RuntimeClosed`, and after its removal `BoxNotFound`.
     """
 
     def __init__(self, options: BoxOptions, ref: ActorRef, runtime: ActorRef) -> None:
@@ -69,10 +69,13 @@ class Box:
     async def remove(self, *, force: bool = False) -> None:
         """Removes the box and its disk; the name is free again. With `force` also while it runs, at once.
 
-        Raises `IllegalTransition` where it runs and `force` was not given.
+        Raises `IllegalTransition` where it runs and `force` was not given. Cancelling does not undo it.
         """
-        await self._ask(Remove(force))
-        await self._ask_runtime(ForgetBox(self.name))
+        try:
+            await self._ask(Remove(force))
+        except BoxCrashed:
+            # Its machine is gone already, and its disk goes with the runtime: the name is what is left.
+            await ask(self._runtime, ForgetBox(self._ref))
 
     async def status(self) -> BoxStatus:
         """Its state, and why it is in it."""
@@ -173,15 +176,31 @@ class Box:
         return command.resolve(running.config, self._options), running
 
     async def _ask(self, message: Message[R]) -> R:
-        return await ask(self._ref, message)
+        try:
+            return await self._ref.ask(message)
+        except ActorError as error:
+            raise await self._why_gone(error) from error
 
-    async def _ask_runtime(self, message: Message[R]) -> R:
-        return await ask(self._runtime, message)
+    async def _why_gone(self, error: ActorError) -> BoxliteError:
+        """What to tell whoever asked an actor that has ended."""
+        if error.__cause__ is not None:
+            return BoxCrashed(
+                self.name,
+                f"its actor crashed, which is a bug of this package, and its machine ended: {error.__cause__!r}: "
+                "remove it and create another one",
+            )
+        if any(record.ref is self._ref for record in await ask(self._runtime, ListBoxes())):
+            return _closed()
+        return BoxNotFound(self.name, "it was removed")
 
 
 async def ask(ref: ActorRef, message: Message[R]) -> R:
-    """Asks one of the runtime's actors; an actor that is gone means that the runtime is."""
+    """Asks one of the runtime's own actors; one that does not answer any more means that the runtime has ended."""
     try:
         return await ref.ask(message)
     except ActorError as error:
-        raise RuntimeClosed(f"{ref.name} does not answer any more: {error}") from error
+        raise _closed() from error
+
+
+def _closed() -> RuntimeClosed:
+    return RuntimeClosed("the block of open_runtime has been left: open another runtime")

@@ -7,11 +7,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from actors import Actor, ChildSpec, Message, Restart, StopFailed, Supervisor
+import trio
+
+from actors import Actor, ActorRef, ChildSpec, Message, Restart, StopFailed, Supervisor, SupervisorStopped
 from boxlite.boxes.actor import BoxActor
 from boxlite.boxes.boot import BootServices
 from boxlite.boxes.options import BoxOptions
-from boxlite.errors import BoxExists, BoxliteError, BoxNotFound
+from boxlite.errors import BoxExists, BoxliteError, BoxNotFound, RuntimeClosed
 from boxlite.runtime.messages import BoxRecord, CreateBox, FindBox, ForgetBox, ListBoxes
 
 
@@ -34,37 +36,55 @@ class RuntimeActor(Actor):
     async def handle(self, message: Message[Any]) -> Any:
         """See `boxlite.runtime.messages`."""
         match message:
-            case CreateBox(options=options):
-                return await self._create(options)
+            case CreateBox():
+                return await self._create(message)
             case FindBox(name=name):
                 return self._find(name)
             case ListBoxes():
                 return tuple(self._records.values())
-            case ForgetBox(name=name):
-                return await self._forget(name)
+            case ForgetBox(ref=ref):
+                return await self._forget(ref)
             case _:
                 return await super().handle(message)
 
-    async def _create(self, options: BoxOptions) -> BoxRecord:
+    async def _create(self, message: CreateBox) -> None:
+        options = message.options
         if options.name in self._records:
             raise BoxExists(options.name, "a box of this name exists already: choose another name, or remove that one")
-        directory = self._directory / secrets.token_hex(8)
-        services = self._services
-        # A box's crash must not boot it again behind its user's back: whoever uses it next hears of it.
-        ref = await self._supervisor.start_child(
-            ChildSpec(options.name, lambda: BoxActor(options, directory, services), restart=Restart.TEMPORARY)
-        )
+        deferred, abandoned = self.defer(message), trio.Event()
+        deferred.on_abandon(abandoned.set)
+        try:
+            ref = await self._supervisor.start_child(self._child(options))
+        except SupervisorStopped as error:
+            raise RuntimeClosed("the runtime is ending, and makes no more boxes") from error
+        if abandoned.is_set():
+            await self._supervisor.stop_child(ref)
+            return
         record = self._records[options.name] = BoxRecord(options, ref)
-        return record
+        deferred.reply(record)
+
+    def _child(self, options: BoxOptions) -> ChildSpec:
+        directory, services, runtime = self._directory / secrets.token_hex(8), self._services, self.ref
+
+        async def on_removed(box: ActorRef) -> None:
+            await runtime.tell(ForgetBox(box))
+
+        # A box's crash must not boot it again behind its user's back: whoever uses it next hears of it.
+        return ChildSpec(
+            options.name,
+            lambda: BoxActor(options, directory, services, on_removed),
+            restart=Restart.TEMPORARY,
+        )
 
     def _find(self, name: str) -> BoxRecord:
         if name not in self._records:
             raise BoxNotFound(name, "there is no such box")
         return self._records[name]
 
-    async def _forget(self, name: str) -> None:
-        record = self._records.pop(name, None)
-        if record is not None:
-            # An actor that has crashed is gone already, and its crash is on record.
-            with suppress(StopFailed):
-                await self._supervisor.stop_child(record.ref)
+    async def _forget(self, ref: ActorRef) -> None:
+        # An actor that has crashed is gone already, and its crash is on record.
+        with suppress(StopFailed):
+            await self._supervisor.stop_child(ref)
+        record = self._records.get(ref.name)
+        if record is not None and record.ref is ref:
+            del self._records[ref.name]

@@ -18,7 +18,10 @@ class BoxRecord:
 
 @attrs.frozen
 class CreateBox(Message[BoxRecord]):
-    """Makes a box; answers at once, since nothing is started. Rejected with `BoxExists`."""
+    """Makes a box; answers at once, since nothing is started. Rejected with `BoxExists`.
+
+    When the asker has been cancelled meanwhile, there is no box.
+    """
 
     options: BoxOptions
 
@@ -37,6 +40,6 @@ class ListBoxes(Message[tuple[BoxRecord, ...]]):
 
 @attrs.frozen
 class ForgetBox(Message[None]):
-    """The box was removed: its actor ends and its name is free. Nothing happens for a name that is not known."""
+    """The box of this actor was removed, or is lost: the actor ends, and the name is free."""
 
-    name: str
+    ref: ActorRef

@@ -14,7 +14,7 @@ from actors import ActorRef, ChildSpec, Supervisor, Tree, open_supervisor
 from boxlite.boxes.boot import BootServices
 from boxlite.boxes.box import Box, ask
 from boxlite.boxes.options import BoxOptions
-from boxlite.errors import InvalidOptions, RuntimeClosed, RuntimeFailed
+from boxlite.errors import BoxNotFound, InvalidOptions, RuntimeClosed, RuntimeFailed
 from boxlite.images.actor import ImageActor, Prepare, PreparedImage
 from boxlite.images.reference import parse_reference
 from boxlite.portal.loop import open_asyncio_loop
@@ -71,7 +71,7 @@ class Runtime:
         try:
             yield box
         finally:
-            with trio.move_on_after(REMOVE_GRACE, shield=True), suppress(RuntimeClosed):
+            with trio.move_on_after(REMOVE_GRACE, shield=True), suppress(RuntimeClosed, BoxNotFound):
                 await box.remove(force=True)
 
     async def get(self, name: str) -> Box:
