@@ -53,8 +53,10 @@ def read_database(path: str) -> bytes:
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
     except OSError:
         return b""
-    with open(fd, "rb", buffering=0) as file:
-        return file.read(MAX_DATABASE) or b"" if stat.S_ISREG(os.fstat(fd).st_mode) else b""
+    try:
+        return os.read(fd, MAX_DATABASE) if stat.S_ISREG(os.fstat(fd).st_mode) else b""
+    finally:
+        os.close(fd)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,297 @@
+"""The agent on this host: its container in namespaces of its own, its portal over a socket pair."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from grpclib.client import Channel
+from grpclib.protocol import H2Protocol
+
+from guest.agent.server import Agent
+from proto.boxlite.v1 import (
+    ContainerInitRequest,
+    ContainerStub,
+    Credit,
+    ExecEvent,
+    ExecRequest,
+    ExecStart,
+    ExecutionStub,
+    Exited,
+    GuestStub,
+    OutputStream,
+    StartFailed,
+)
+
+T = TypeVar("T")
+
+DEADLINE = 20
+"""Seconds after which a test has hung."""
+
+UNLIMITED = 1 << 40
+LAUNCHER = """
+import os, socket
+from guest.agent.container.init import run_launcher
+run_launcher(socket.socket(fileno=os.dup(0)))
+"""
+PASSWD = "root:x:0:0:root:/root:/bin/sh\nalice:x:1000:1000::/home/alice:/bin/sh\n"
+GROUP = "root:x:0:\nwheel:x:10:alice\nalice:x:1000:\n"
+
+
+def make_image(directory: Path) -> Path:
+    """A root file system of BusyBox alone."""
+    busybox = shutil.which("busybox")
+    assert busybox is not None, "install busybox-static"
+    for name in ("bin", "etc", "root", "tmp", "home/alice"):
+        (directory / name).mkdir(parents=True)
+    shutil.copy(busybox, directory / "bin/busybox")
+    for applet in subprocess.run([busybox, "--list"], check=True, capture_output=True, text=True).stdout.split():
+        if applet != "busybox":
+            (directory / "bin" / applet).symlink_to("busybox")
+    directory.chmod(0o755)
+    (directory / "tmp").chmod(0o1777)
+    (directory / "etc/passwd").write_text(PASSWD)
+    (directory / "etc/group").write_text(GROUP)
+    return directory
+
+
+@dataclass
+class Machine:
+    """Remembers what the Guest service did to the machine."""
+
+    calls: list[Any] = field(default_factory=list)
+    broken: dict[str, Exception] = field(default_factory=dict)
+
+    def set_clock(self, unix_time_ns: int) -> None:
+        self._note("set_clock", unix_time_ns)
+
+    def add_entropy(self, data: bytes) -> None:
+        self._note("add_entropy", data)
+
+    def mount_disk(self, serial: str, *, read_only: bool) -> None:
+        self._note("mount_disk", serial, read_only)
+
+    def unmount_disks(self) -> None:
+        self._note("unmount_disks")
+
+    def _note(self, name: str, *arguments: object) -> None:
+        self.calls.append((name, *arguments))
+        if name in self.broken:
+            raise self.broken[name]
+
+
+@dataclass
+class Run:
+    """What one Exec or Attach brought."""
+
+    events: list[ExecEvent]
+
+    @property
+    def stdout(self) -> bytes:
+        return self._output(OutputStream.STDOUT)
+
+    @property
+    def stderr(self) -> bytes:
+        return self._output(OutputStream.STDERR)
+
+    @property
+    def pid(self) -> int:
+        assert self.events[0].started is not None, self.events
+        return self.events[0].started.pid
+
+    @property
+    def exited(self) -> Exited:
+        assert self.events[-1].exited is not None, self.events
+        return self.events[-1].exited
+
+    @property
+    def failed(self) -> StartFailed:
+        (event,) = self.events
+        assert event.failed is not None
+        return event.failed
+
+    def _output(self, stream: OutputStream) -> bytes:
+        outputs = [event.output for event in self.events if event.output and event.output.stream is stream]
+        for output, following in itertools.pairwise(outputs):
+            assert following.offset == output.offset + len(output.data)
+            assert not output.eof
+        return b"".join(output.data for output in outputs)
+
+
+class _ConnectedChannel(Channel):
+    def __init__(self, connected: socket.socket) -> None:
+        super().__init__()
+        self._socket = connected
+
+    async def _create_connection(self) -> H2Protocol:
+        loop = asyncio.get_running_loop()
+        _, protocol = await loop.create_connection(self._protocol_factory, sock=self._socket)
+        return protocol
+
+
+class Host:
+    """One connection to the agent."""
+
+    def __init__(self, connected: socket.socket) -> None:
+        self._channel = _ConnectedChannel(connected)
+        self.guest = GuestStub(self._channel)
+        self.container = ContainerStub(self._channel)
+        self.execution = ExecutionStub(self._channel)
+
+    async def run(self, *argv: str | bytes, **options: Any) -> Run:
+        """Exec with all the credit it can use."""
+        return Run([event async for event in self.exec(start(*argv, **options))])
+
+    def exec(self, request: ExecStart, *credits: Credit) -> AsyncIterator[ExecEvent]:
+        requests = [ExecRequest(start=request), *(ExecRequest(credit=credit) for credit in credits)]
+        return self.execution.exec(requests)
+
+    def close(self) -> None:
+        self._channel.close()
+
+
+_ids = itertools.count(1)
+
+
+def start(*argv: str | bytes, **options: Any) -> ExecStart:
+    """A start request with all the credit it can use."""
+    defaults: dict[str, Any] = {
+        "execution_id": f"execution-{next(_ids)}",
+        "argv": [item.encode() if isinstance(item, str) else item for item in argv],
+        "cwd": b"/",
+        "credit": Credit(stdout_limit=UNLIMITED, stderr_limit=UNLIMITED),
+    }
+    return ExecStart(**(defaults | options))
+
+
+@dataclass
+class Rig:
+    """An agent that serves, and the means to connect to it."""
+
+    agent: Agent
+    machine: Machine
+    init_pid: int
+    _connections: asyncio.Queue[socket.socket]
+
+    async def connect(self) -> Host:
+        ours, theirs = socket.socketpair()
+        theirs.setblocking(False)
+        ours.setblocking(False)
+        await self._connections.put(theirs)
+        return Host(ours)
+
+
+@contextmanager
+def launcher(scratch: Path) -> Iterator[tuple[socket.socket, subprocess.Popen[bytes]]]:
+    """A launcher as a process of its own, with a tmpfs on `scratch` that goes with it."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    script = 'mount -t tmpfs scratch "$1" && exec "$2" -c "$3"'
+    command = ["unshare", "--mount", "sh", "-c", script, "sh", str(scratch), sys.executable, LAUNCHER]
+    with ours:
+        process = subprocess.Popen(command, stdin=theirs.fileno(), cwd=Path(__file__).parents[3])
+        theirs.close()
+        try:
+            yield ours, process
+            assert process.wait(DEADLINE) == 0
+        finally:
+            process.kill()
+            process.wait()
+
+
+@asynccontextmanager
+async def running_agent(directory: Path, image: Path, *, initialised: bool = True) -> AsyncIterator[Rig]:
+    """An agent whose container is built of this image, unless asked not to."""
+    disks, root = directory / "disks", directory / "root"
+    for path in (disks / "scratch", root):
+        path.mkdir(parents=True)
+    (disks / "image").symlink_to(image)
+    with launcher(disks / "scratch") as (sock, process):
+        machine = Machine()
+        agent = Agent(sock, machine, disks=str(disks), root=str(root))
+        connections: asyncio.Queue[socket.socket] = asyncio.Queue()
+
+        async def connect() -> int:
+            return (await connections.get()).detach()
+
+        serving = asyncio.create_task(agent.serve(connect, lambda: None))
+        rig = Rig(agent, machine, process.pid, connections)
+        try:
+            if initialised:
+                host = await rig.connect()
+                await host.container.init(
+                    ContainerInitRequest(image_disk="image", scratch_disk="scratch", hostname="tested")
+                )
+                host.close()
+            yield rig
+        finally:
+            serving.cancel()
+            await asyncio.gather(serving, return_exceptions=True)
+            await agent.container.stop(0)
+
+
+class Shared:
+    """A running agent for many tests, each of which runs on the same event loop."""
+
+    def __init__(self, runner: asyncio.Runner, rig: Rig, host: Host) -> None:
+        self._runner = runner
+        self.rig = rig
+        self.host = host
+
+    def __call__(self, scenario: Callable[[Host], Coroutine[Any, Any, T]]) -> T:
+        return self._runner.run(_within_deadline(scenario(self.host)))
+
+    def shell(self, script: str, **options: Any) -> Run:
+        """One command of the shell."""
+        return self(lambda host: host.run("sh", "-c", script, **options))
+
+
+@contextmanager
+def shared_agent(directory: Path, image: Path) -> Iterator[Shared]:
+    """An agent on a loop that runs while a test does."""
+    with _runner() as runner:
+        manager = running_agent(directory, image)
+        rig = runner.run(manager.__aenter__())
+        host = runner.run(rig.connect())
+        try:
+            yield Shared(runner, rig, host)
+        finally:
+            host.close()
+            runner.run(manager.__aexit__(None, None, None))
+
+
+def run_async(scenario: Coroutine[Any, Any, T]) -> T:
+    """Runs a scenario on a new event loop, within the deadline."""
+    with _runner() as runner:
+        return runner.run(_within_deadline(scenario))
+
+
+def _runner() -> asyncio.Runner:
+    # The agent's own loop: trio-asyncio, where another test has imported it, has put its policy in the way.
+    return asyncio.Runner(loop_factory=asyncio.SelectorEventLoop)
+
+
+async def _within_deadline(scenario: Coroutine[Any, Any, T]) -> T:
+    async with asyncio.timeout(DEADLINE):
+        return await scenario
+
+
+def processes_of(name: str) -> list[int]:
+    """The pids, on this host, of the processes with this in their command line."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if name.encode() in path.read_bytes() and int(path.parent.name) != os.getpid():
+                found.append(int(path.parent.name))
+        except OSError:
+            continue
+    return found

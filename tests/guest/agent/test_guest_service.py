@@ -1,0 +1,120 @@
+"""The Guest service, with a machine that only remembers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+
+import pytest
+from grpclib.const import Status
+from grpclib.exceptions import GRPCError
+
+from guest.agent.disks import DiskError
+from guest.agent.guest_service import PROTOCOL, GuestService
+from proto.boxlite.v1 import Disk, GuestInitRequest, PingRequest, ShutdownRequest
+from tests.guest.agent.harness import Machine, run_async
+
+
+class Container:
+    def __init__(self, machine: Machine, error: Exception | None = None) -> None:
+        self._machine = machine
+        self._error = error
+
+    async def stop(self, grace: float) -> None:
+        self._machine.calls.append(("stop", grace))
+        if self._error is not None:
+            raise self._error
+
+
+REQUEST = GuestInitRequest(
+    unix_time_ns=1_700_000_000_123_456_789,
+    entropy=b"random",
+    disks=[Disk(serial="image", read_only=True), Disk(serial="scratch")],
+)
+
+
+async def status_of(call: Awaitable[object]) -> Status:
+    with pytest.raises(GRPCError) as error:
+        await call
+    assert error.value.message
+    return error.value.status
+
+
+def test_init_sets_the_clock_feeds_the_pool_and_mounts_in_order() -> None:
+    async def scenario() -> None:
+        machine = Machine()
+        await GuestService(machine, Container(machine)).init(REQUEST)
+        assert machine.calls == [
+            ("set_clock", 1_700_000_000_123_456_789),
+            ("add_entropy", b"random"),
+            ("mount_disk", "image", True),
+            ("mount_disk", "scratch", False),
+        ]
+
+    run_async(scenario())
+
+
+def test_init_is_called_once() -> None:
+    async def scenario() -> None:
+        machine = Machine()
+        service = GuestService(machine, Container(machine))
+        await service.init(REQUEST)
+        assert await status_of(service.init(REQUEST)) is Status.FAILED_PRECONDITION
+        assert len(machine.calls) == 4
+
+    run_async(scenario())
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "status"),
+    [
+        ("set_clock", OSError(22, "Invalid argument"), Status.INVALID_ARGUMENT),
+        ("set_clock", OverflowError("too large"), Status.INVALID_ARGUMENT),
+        ("mount_disk", DiskError("disk image cannot be mounted"), Status.FAILED_PRECONDITION),
+    ],
+)
+def test_what_the_machine_refuses_is_told(call: str, error: Exception, status: Status) -> None:
+    async def scenario() -> None:
+        machine = Machine(broken={call: error})
+        assert await status_of(GuestService(machine, Container(machine)).init(REQUEST)) is status
+
+    run_async(scenario())
+
+
+def test_requests_have_a_size() -> None:
+    async def scenario() -> None:
+        machine = Machine()
+        service = GuestService(machine, Container(machine))
+        for request in (GuestInitRequest(entropy=bytes(4097)), GuestInitRequest(disks=[Disk(serial="x")] * 17)):
+            assert await status_of(service.init(request)) is Status.INVALID_ARGUMENT
+        assert machine.calls == []
+
+    run_async(scenario())
+
+
+def test_ping_gives_the_payload_back_and_changes_nothing() -> None:
+    async def scenario() -> None:
+        machine = Machine()
+        service = GuestService(machine, Container(machine))
+        first = await service.ping(PingRequest(payload=b"\0 any"))
+        second = await service.ping(PingRequest())
+        assert (first.payload, first.protocol) == (b"\0 any", PROTOCOL)
+        assert 0 < first.uptime_ns <= second.uptime_ns
+        assert machine.calls == []
+
+    run_async(scenario())
+
+
+@pytest.mark.parametrize("error", [None, TimeoutError()])
+def test_shutdown_writes_the_disks_back_after_the_container_and_before_the_reply(error: Exception | None) -> None:
+    """Also when the container does not end."""
+
+    async def scenario() -> None:
+        machine = Machine()
+        service = GuestService(machine, Container(machine, error))
+        assert not service.stopped.is_set()
+        await service.shutdown(ShutdownRequest(grace_ms=1500))
+        assert machine.calls == [("stop", 1.5), ("unmount_disks",)]
+        assert service.stopped.is_set()
+
+    run_async(asyncio.wait_for(scenario(), 5))

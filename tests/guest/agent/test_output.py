@@ -1,0 +1,163 @@
+"""Draining one stream of a command."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+
+from guest.agent.output import CAPACITY, CHUNK, OutputStream
+from tests.guest.agent.harness import UNLIMITED, run_async
+
+
+class Pipe:
+    """A pipe whose read end an OutputStream drains."""
+
+    def __init__(self) -> None:
+        reader, self.writer = os.pipe()
+        os.set_blocking(self.writer, False)
+        self.changed = asyncio.Event()
+        self.ended = asyncio.Event()
+        self.stream = OutputStream(reader, self._note)
+
+    def _note(self) -> None:
+        self.changed.set()
+        if self.stream.ended:
+            self.ended.set()
+
+    async def write(self, data: bytes) -> int:
+        """Writes until it is all taken, or until nobody drains any more; says how much was written."""
+        written = 0
+        idle = 0
+        while written < len(data) and idle < 50:
+            try:
+                written += os.write(self.writer, data[written : written + CHUNK])
+                idle = 0
+            except BlockingIOError:
+                idle += 1
+            await asyncio.sleep(0)
+        return written
+
+    async def take_all(self) -> bytes:
+        taken = b""
+        while True:
+            self.changed.clear()
+            while (chunk := self.stream.take()) is not None:
+                taken += chunk.data
+                if chunk.eof:
+                    return taken
+            await self.changed.wait()
+
+    def close(self) -> None:
+        self.stream.close()
+        os.close(self.writer)
+
+
+def test_with_a_reader_that_takes_nothing_the_command_blocks_and_nothing_is_lost() -> None:
+    async def scenario() -> None:
+        pipe = Pipe()
+        pipe.stream.attach(0, UNLIMITED)
+        data = os.urandom(3 * CAPACITY)
+        written = await pipe.write(data)
+        assert CAPACITY <= written < 2 * CAPACITY
+        taking = asyncio.create_task(pipe.take_all())
+        written += await pipe.write(data[written:])
+        os.close(pipe.writer)
+        assert await taking == data[:written]
+        assert written == len(data)
+
+    run_async(scenario())
+
+
+def test_without_a_reader_the_command_runs_on_and_the_newest_bytes_are_kept() -> None:
+    async def scenario() -> None:
+        pipe = Pipe()
+        data = os.urandom(3 * CAPACITY)
+        assert await pipe.write(data) == len(data)
+        os.close(pipe.writer)
+        await pipe.ended.wait()
+        pipe.stream.attach(0, UNLIMITED)
+        first = pipe.stream.take()
+        assert first is not None
+        assert first.offset == len(data) - CAPACITY
+        assert first.data + await pipe.take_all() == data[-CAPACITY:]
+
+    run_async(scenario())
+
+
+def test_no_more_is_given_than_the_limit_allows() -> None:
+    async def scenario() -> None:
+        pipe = Pipe()
+        pipe.stream.attach(0, 5)
+        await pipe.write(b"0123456789")
+        await pipe.changed.wait()
+        chunk = pipe.stream.take()
+        assert chunk is not None
+        assert (chunk.offset, chunk.data, chunk.eof) == (0, b"01234", False)
+        assert pipe.stream.take() is None
+        pipe.stream.allow(3)  # Limits only grow.
+        assert pipe.stream.take() is None
+        pipe.stream.allow(8)
+        chunk = pipe.stream.take()
+        assert chunk is not None
+        assert (chunk.offset, chunk.data) == (5, b"567")
+        pipe.close()
+
+    run_async(scenario())
+
+
+def test_the_end_is_announced_once() -> None:
+    async def scenario() -> None:
+        pipe = Pipe()
+        pipe.stream.attach(0, UNLIMITED)
+        os.close(pipe.writer)
+        assert await pipe.take_all() == b""
+        assert pipe.stream.ended
+        assert pipe.stream.taken
+        assert pipe.stream.take() is None
+
+    run_async(scenario())
+
+
+def test_finishing_gives_what_was_written_and_ignores_whoever_still_has_the_pipe() -> None:
+    """A daemon that keeps the pipe open does not keep the stream open, nor add to it."""
+
+    async def scenario() -> None:
+        pipe = Pipe()
+        pipe.stream.attach(0, UNLIMITED)
+        os.write(pipe.writer, b"the command's")
+        pipe.stream.finish()
+        assert pipe.stream.ended
+        assert await pipe.take_all() == b"the command's"
+        os.close(pipe.writer)
+
+    run_async(scenario())
+
+
+def test_finishing_with_a_full_buffer_waits_for_its_reader() -> None:
+    async def scenario() -> None:
+        pipe = Pipe()
+        pipe.stream.attach(0, UNLIMITED)
+        data = os.urandom(2 * CAPACITY)
+        written = await pipe.write(data)
+        pipe.stream.finish()
+        assert not pipe.stream.ended
+        assert await pipe.take_all() == data[:written]
+        os.close(pipe.writer)
+
+    run_async(scenario())
+
+
+def test_a_later_reader_gets_again_what_an_earlier_one_had() -> None:
+    """The connection may break with bytes on their way: they can be asked for again."""
+
+    async def scenario() -> None:
+        pipe = Pipe()
+        pipe.stream.attach(0, UNLIMITED)
+        os.write(pipe.writer, b"0123456789")
+        os.close(pipe.writer)
+        assert await pipe.take_all() == b"0123456789"
+        pipe.stream.detach()
+        pipe.stream.attach(4, UNLIMITED)
+        assert await pipe.take_all() == b"456789"
+
+    run_async(scenario())
