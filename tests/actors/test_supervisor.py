@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import signal
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -314,6 +315,14 @@ async def test_escalation_of_a_split_group_keeps_its_class() -> None:
 # Leaving the block
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Ctrl-C works, also where the tests run in the background and inherited that it is ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 async def leave(how: str, log: list[str]) -> None:
     with trio.CancelScope() as scope:
         async with open_supervisor() as supervisor:
@@ -332,6 +341,7 @@ async def leave(how: str, log: list[str]) -> None:
                     await trio.sleep_forever()
 
 
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize(
     ("how", "error"), [("end", None), ("exception", Boom), ("cancellation", None), ("interrupt", KeyboardInterrupt)]
 )
@@ -347,6 +357,7 @@ def test_however_the_block_is_left_its_children_stop_in_reverse_order(
     assert log == ["a started", "b started", "c started", "c stopped", "b stopped", "a stopped"]
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_an_interrupt_while_the_children_stop_does_not_disturb_that() -> None:
     class Interrupted(Counter):
         async def stopped(self) -> None:
@@ -366,6 +377,7 @@ def test_an_interrupt_while_the_children_stop_does_not_disturb_that() -> None:
     assert log == ["a started", "b started", "b stopped", "a stopped"]
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_an_interrupt_while_an_actor_works_reaches_the_main_task_and_not_the_actor() -> None:
     class Working(Counter):
         async def handle(self, message: Message[Any]) -> Any:
