@@ -84,6 +84,7 @@ async def open_bare_machine(zygote: Zygote, home: Home, work: Path) -> AsyncIter
             kind=engine.kind,
             accelerator=engine.accelerator,
             program=str(engine.program),
+            tsc_khz=engine.tsc_khz,
             kernel=str(await parts.kernel()),
             disks=(DiskSpec(str(disk), "root"),),
             ports=(PortSpec(AGENT_PORT, str(agent.path)),),

@@ -98,6 +98,7 @@ async def _prepare(options: BoxOptions, directory: Path, services: BootServices)
         accelerator=engine.accelerator,
         program=str(engine.program),
         parallel_cpus=engine.parallel_cpus,
+        tsc_khz=engine.tsc_khz,
         kernel=str(kernel),
         cpus=options.cpus,
         memory_mib=options.memory_mib,
