@@ -13,7 +13,7 @@ INSTALLED = command -v qemu-system-x86_64 && command -v skopeo && command -v umo
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup packages demo test lint proto bench clean
+.PHONY: help setup packages demo test lint proto bench docs clean
 
 help:
 	@echo "make setup   install everything into $(VENV), and the missing system packages"
@@ -22,6 +22,7 @@ help:
 	@echo "make lint    run the checks alone: ruff, mypy, import-linter"
 	@echo "make proto   generate the code of proto/boxlite/v1 again"
 	@echo "make bench   measure, and print ratios"
+	@echo "make docs    write the reference, made from docstrings, to build/reference"
 	@echo "make clean   remove $(VENV) and caches"
 
 setup: $(VENV)/.complete
@@ -67,5 +68,9 @@ proto: setup
 bench: setup
 	$(BIN)/python -m benchmarks boxes
 
+docs: setup
+	@$(BIN)/pdoc boxlite actors --docformat google --output-directory build/reference
+	@echo "open build/reference/index.html"
+
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
