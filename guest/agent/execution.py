@@ -70,6 +70,11 @@ class Execution:
         """How many bytes of output are kept."""
         return sum(output.size for output in self.outputs.values())
 
+    @property
+    def has_group(self) -> bool:
+        """Whether a process of its group may be left."""
+        return self.pid != 0 and not self._group_gone
+
     async def launch(self, start: ExecStart, request: Spawn) -> None:
         """Starts the command; raises `Refused` or `ContainerError`. Not to be cancelled.
 

@@ -12,7 +12,7 @@ from guest.agent.execution import Execution
 from proto.boxlite.v1 import ExecStart, StartFailure
 
 KEPT = 64
-"""How many ended executions are kept for Attach and Wait."""
+"""How many ended executions are kept for Attach and Wait, beside those that have left processes in their group."""
 
 KEPT_BYTES = 8 << 20
 """How much output of ended executions is kept."""
@@ -28,7 +28,7 @@ class Executions:
     def __init__(self) -> None:
         self._keys = itertools.count(1)
         self._by_id: dict[str, Execution] = {}
-        self._by_key: dict[int, Execution] = {}  # those that have not ended
+        self._by_key: dict[int, Execution] = {}  # those that have not ended, or have left processes in their group
         self._ended: list[str] = []  # oldest first
         self._launches: set[asyncio.Task[None]] = set()
 
@@ -64,6 +64,7 @@ class Executions:
         """See `Execution.group_gone`."""
         if key in self._by_key:
             self._by_key[key].group_gone()
+            self._tidy(key)
 
     def container_ended(self, reason: str) -> None:
         """Ends all of them."""
@@ -85,8 +86,17 @@ class Executions:
             launch.exception()  # Its caller may be gone; then nobody asks for it.
 
     def _keep(self, key: int, name: str) -> None:
-        del self._by_key[key]
         self._ended.append(name)
-        kept = sum(self._by_id[ended].size for ended in self._ended)
-        while len(self._ended) > KEPT or (kept > KEPT_BYTES and len(self._ended) > 1):
-            kept -= self._by_id.pop(self._ended.pop(0)).size
+        self._tidy(key)
+
+    def _tidy(self, key: int) -> None:
+        """Forgets what is over: but never an execution of which there is still something to kill."""
+        execution = self._by_key.get(key)
+        if execution is not None and execution.exited is not None and not execution.has_group:
+            del self._by_key[key]
+        kept = sum(self._by_id[name].size for name in self._ended)
+        over = [name for name in self._ended if not self._by_id[name].has_group]
+        while len(over) > KEPT or (kept > KEPT_BYTES and len(over) > 1):
+            oldest = over.pop(0)
+            self._ended.remove(oldest)
+            kept -= self._by_id.pop(oldest).size

@@ -74,6 +74,7 @@ class ContainerClient:
         self._on_group_gone = on_group_gone
         self._on_end = on_end
         self._sending = asyncio.Lock()
+        self._writable = asyncio.Event()
         self._ready: asyncio.Future[None] | None = None
         self._spawning: dict[int, tuple[Spawn, asyncio.Future[Process | SpawnFailed]]] = {}
         self._signalling: deque[tuple[int, asyncio.Future[bool]]] = deque()  # Init answers in order.
@@ -130,16 +131,16 @@ class ContainerClient:
                 try:
                     return channel.send(self._socket, request, descriptors)
                 except BlockingIOError:
-                    await self._writable()
+                    await self._wait_writable()
                 except OSError as error:
                     self._kill()
                     raise ContainerError(f"the container's init does not listen: {error.strerror}") from None
 
-    async def _writable(self) -> None:
-        writable = asyncio.Event()
-        self._loop.add_writer(self._socket.fileno(), writable.set)
+    async def _wait_writable(self) -> None:
+        self._writable.clear()
+        self._loop.add_writer(self._socket.fileno(), self._writable.set)
         try:
-            await writable.wait()
+            await self._writable.wait()
         finally:
             if self._reason is None:
                 self._loop.remove_writer(self._socket.fileno())
@@ -231,6 +232,7 @@ class ContainerClient:
         for reply in replies:
             if reply is not None and not reply.done():
                 reply.set_exception(ContainerError(reason))
+        self._writable.set()
         self._ended.set()
         self._on_end(reason)
 

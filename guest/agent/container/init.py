@@ -16,6 +16,7 @@ import signal
 import socket
 import sys
 from importlib.machinery import BuiltinImporter, FrozenImporter
+from typing import NoReturn
 
 from guest.agent import syscalls
 from guest.agent.container import channel, rootfs
@@ -26,6 +27,7 @@ from guest.agent.container.service import serve
 from guest.agent.syscalls import Namespace
 
 _PR_SET_PDEATHSIG = 1
+_BEGIN = b"b"
 _OPEN_FILES = 1024
 """The usual limit of open files; a program may raise its own. A much larger one breaks programs that close each."""
 
@@ -37,9 +39,12 @@ def fork_launcher() -> tuple[int, socket.socket]:
     if pid:
         theirs.close()
         return pid, ours
-    ours.close()
-    run_launcher(theirs)
-    os._exit(0)
+    try:
+        ours.close()
+        run_launcher(theirs)
+    finally:
+        # Not by way of sys.exit: nothing of the agent's is to run here.
+        os._exit(0)
 
 
 def run_launcher(sock: socket.socket) -> None:
@@ -49,24 +54,34 @@ def run_launcher(sock: socket.socket) -> None:
         if received is None or not isinstance(received[0], Setup):
             return
         try:
-            pid = _fork_init(sock, received[0])
+            status = _watch_init(sock, received[0])
         except OSError as error:
             channel.send(sock, SetupFailed(str(error)))
-            return
-        channel.send(sock, Forked(pid))
-        _, status = os.waitpid(pid, 0)
-        channel.send(sock, Ended(status))
+        else:
+            channel.send(sock, Ended(status))
 
 
-def _fork_init(sock: socket.socket, setup: Setup) -> int:
+def _watch_init(sock: socket.socket, setup: Setup) -> int:
+    """Forks init and waits for its end; returns its status."""
     syscalls.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     syscalls.unshare(Namespace.MOUNT | Namespace.PID | Namespace.IPC | Namespace.UTS)
+    may_begin, begin = os.pipe2(os.O_CLOEXEC)
     pid = os.fork()
-    if pid:
-        return pid
+    if pid == 0:
+        os.close(begin)
+        _be_init(sock, setup, may_begin)
+    # The agent believes the first of these only, so it has to come before any word of init's.
+    channel.send(sock, Forked(pid))
+    os.write(begin, _BEGIN)
+    channel.close_all((may_begin, begin))
+    return os.waitpid(pid, 0)[1]
+
+
+def _be_init(sock: socket.socket, setup: Setup, may_begin: int) -> NoReturn:
     status = 1
     try:
-        _run_init(sock, setup)
+        if os.read(may_begin, 1) == _BEGIN:
+            _run_init(sock, setup)
         status = 0
     except Exception as error:
         # Without a traceback: printing one reads source files, and those would be the container's.

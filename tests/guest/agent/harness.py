@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import os
 import shutil
 import socket
 import subprocess
@@ -180,22 +179,26 @@ class Rig:
 
     agent: Agent
     machine: Machine
-    init_pid: int
+    serving: asyncio.Task[None]
     _connections: asyncio.Queue[socket.socket]
 
-    async def connect(self) -> Host:
+    def connect(self) -> Host:
+        """A new connection, which the agent serves after the ones before."""
+        return Host(self.connect_socket())
+
+    def connect_socket(self) -> socket.socket:
         ours, theirs = socket.socketpair()
-        theirs.setblocking(False)
-        ours.setblocking(False)
-        await self._connections.put(theirs)
-        return Host(ours)
+        for end in (ours, theirs):
+            end.setblocking(False)
+        self._connections.put_nowait(theirs)
+        return ours
 
 
 @contextmanager
-def launcher(scratch: Path) -> Iterator[tuple[socket.socket, subprocess.Popen[bytes]]]:
-    """A launcher as a process of its own, with a tmpfs on `scratch` that goes with it."""
+def launcher(scratch: Path, *, fresh: bool = True) -> Iterator[tuple[socket.socket, subprocess.Popen[bytes]]]:
+    """A launcher as a process of its own, with a fresh tmpfs on `scratch` that goes with it."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    script = 'mount -t tmpfs scratch "$1" && exec "$2" -c "$3"'
+    script = ('mount -t tmpfs scratch "$1" && ' if fresh else "") + 'exec "$2" -c "$3"'
     command = ["unshare", "--mount", "sh", "-c", script, "sh", str(scratch), sys.executable, LAUNCHER]
     with ours:
         process = subprocess.Popen(command, stdin=theirs.fileno(), cwd=Path(__file__).parents[3])
@@ -209,13 +212,20 @@ def launcher(scratch: Path) -> Iterator[tuple[socket.socket, subprocess.Popen[by
 
 
 @asynccontextmanager
-async def running_agent(directory: Path, image: Path, *, initialised: bool = True) -> AsyncIterator[Rig]:
-    """An agent whose container is built of this image, unless asked not to."""
+async def running_agent(
+    directory: Path, image: Path, *, initialised: bool = True, scratch: Path | None = None
+) -> AsyncIterator[Rig]:
+    """An agent whose container is built of this image, unless asked not to, and of this scratch disk or a fresh one."""
     disks, root = directory / "disks", directory / "root"
-    for path in (disks / "scratch", root):
-        path.mkdir(parents=True)
-    (disks / "image").symlink_to(image)
-    with launcher(disks / "scratch") as (sock, process):
+    for path in (disks, root):
+        path.mkdir(exist_ok=True)
+    for name, target in (("image", image), ("scratch", scratch)):
+        (disks / name).unlink(missing_ok=True)
+        if target is not None:
+            (disks / name).symlink_to(target)
+        else:
+            (disks / name).mkdir()
+    with launcher(disks / "scratch", fresh=scratch is None) as (sock, _):
         machine = Machine()
         agent = Agent(sock, machine, disks=str(disks), root=str(root))
         connections: asyncio.Queue[socket.socket] = asyncio.Queue()
@@ -224,10 +234,10 @@ async def running_agent(directory: Path, image: Path, *, initialised: bool = Tru
             return (await connections.get()).detach()
 
         serving = asyncio.create_task(agent.serve(connect, lambda: None))
-        rig = Rig(agent, machine, process.pid, connections)
+        rig = Rig(agent, machine, serving, connections)
         try:
             if initialised:
-                host = await rig.connect()
+                host = rig.connect()
                 await host.container.init(
                     ContainerInitRequest(image_disk="image", scratch_disk="scratch", hostname="tested")
                 )
@@ -261,12 +271,16 @@ def shared_agent(directory: Path, image: Path) -> Iterator[Shared]:
     with _runner() as runner:
         manager = running_agent(directory, image)
         rig = runner.run(manager.__aenter__())
-        host = runner.run(rig.connect())
+        host = runner.run(_connected(rig))
         try:
             yield Shared(runner, rig, host)
         finally:
             host.close()
             runner.run(manager.__aexit__(None, None, None))
+
+
+async def _connected(rig: Rig) -> Host:
+    return rig.connect()
 
 
 def run_async(scenario: Coroutine[Any, Any, T]) -> T:
@@ -283,15 +297,3 @@ def _runner() -> asyncio.Runner:
 async def _within_deadline(scenario: Coroutine[Any, Any, T]) -> T:
     async with asyncio.timeout(DEADLINE):
         return await scenario
-
-
-def processes_of(name: str) -> list[int]:
-    """The pids, on this host, of the processes with this in their command line."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            if name.encode() in path.read_bytes() and int(path.parent.name) != os.getpid():
-                found.append(int(path.parent.name))
-        except OSError:
-            continue
-    return found

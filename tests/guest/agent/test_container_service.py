@@ -44,7 +44,7 @@ def test_a_second_container_is_refused(box: Shared) -> None:
 def test_without_a_container_nothing_is_executed(image: Path, tmp_path: Path) -> None:
     async def scenario() -> None:
         async with running_agent(tmp_path, image, initialised=False) as rig:
-            host = await rig.connect()
+            host = rig.connect()
             with pytest.raises(GRPCError, match=r"Container\.Init comes first"):
                 await host.run("true")
             host.close()
@@ -60,7 +60,7 @@ def test_an_image_that_has_no_directory_where_one_must_be_is_refused(image: Path
 
     async def scenario() -> None:
         async with running_agent(tmp_path, hostile, initialised=False) as rig:
-            host = await rig.connect()
+            host = rig.connect()
             error = await init_error(host, request())
             assert error.status is Status.INTERNAL
             assert f"the image's /{name} is no directory" in (error.message or "")

@@ -1,0 +1,48 @@
+"""Which executions are remembered."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from grpclib.exceptions import GRPCError
+
+from guest.agent.executions import KEPT, KEPT_BYTES, Executions, UnknownExecution
+from guest.agent.output import CAPACITY
+from proto.boxlite.v1 import WaitRequest
+from tests.guest.agent.harness import run_async, running_agent, start
+
+
+def test_ended_executions_are_kept_until_newer_ones_take_their_place(image: Path, tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with running_agent(tmp_path, image) as rig:
+            executions, container = Executions(), rig.agent.container
+            for index in range(KEPT + 1):
+                await executions.start(container, start("nope", execution_id=f"e{index}"))
+            with pytest.raises(UnknownExecution):
+                await executions.find("e0")
+            for index in range(1, KEPT + 1):
+                assert (await executions.find(f"e{index}")).exited is not None
+            # What is forgotten leaves its id free.
+            await executions.start(container, start("nope", execution_id="e0"))
+
+    run_async(scenario())
+
+
+def test_much_output_is_not_kept_for_many(image: Path, tmp_path: Path) -> None:
+    many = KEPT_BYTES // CAPACITY + 3
+
+    async def scenario() -> None:
+        async with running_agent(tmp_path, image) as rig:
+            host = rig.connect()
+            for index in range(many):
+                await host.run("head", "-c", str(CAPACITY), "/dev/zero", execution_id=f"e{index}")
+            forgotten = many - KEPT_BYTES // CAPACITY
+            for index in range(forgotten):
+                with pytest.raises(GRPCError, match="no execution"):
+                    await host.execution.wait(WaitRequest(execution_id=f"e{index}"))
+            for index in range(forgotten, many):
+                assert (await host.execution.wait(WaitRequest(execution_id=f"e{index}"))).exit_code == 0
+            host.close()
+
+    run_async(scenario())

@@ -1,0 +1,111 @@
+"""The agent as a whole: connections come and go, the container ends, the machine goes off."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from grpclib.const import Status
+from grpclib.exceptions import GRPCError
+
+from proto.boxlite.v1 import AttachRequest, AttachStart, Credit, ExecEvent, PingRequest, ShutdownRequest, WaitRequest
+from tests.guest.agent.harness import UNLIMITED, Run, run_async, running_agent, start
+
+CREDIT = Credit(stdout_limit=UNLIMITED, stderr_limit=UNLIMITED)
+
+
+def test_executions_live_on_from_one_connection_to_the_next(image: Path, tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with running_agent(tmp_path, image) as rig:
+            first = rig.connect()
+            request = start("sh", "-c", "echo one; sleep 0.3; echo two")
+            following = asyncio.create_task(_events(first.exec(request)))
+            await asyncio.sleep(0.15)
+            first.close()
+            await asyncio.gather(following, return_exceptions=True)
+            second = rig.connect()
+            attach = AttachRequest(start=AttachStart(execution_id=request.execution_id, credit=CREDIT))
+            run = await _events(second.execution.attach([attach]))
+            assert run.stdout == b"one\ntwo\n"
+            second.close()
+
+    run_async(scenario())
+
+
+async def _events(events: AsyncIterator[ExecEvent]) -> Run:
+    return Run([event async for event in events])
+
+
+def test_what_is_no_http2_ends_its_connection_only(image: Path, tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with running_agent(tmp_path, image, initialised=False) as rig:
+            sock = rig.connect_socket()
+            loop = asyncio.get_running_loop()
+            await loop.sock_sendall(sock, b"GET / HTTP/1.1\r\n\r\n" * 1000)
+            while await loop.sock_recv(sock, 65536):
+                pass
+            sock.close()
+            host = rig.connect()
+            assert (await host.guest.ping(PingRequest(payload=b"x"))).payload == b"x"
+            host.close()
+
+    run_async(scenario())
+
+
+def test_when_the_container_dies_executions_end_and_no_more_begin(image: Path, tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with running_agent(tmp_path, image) as rig:
+            host = rig.connect()
+            request = start("sh", "-c", "echo before; sleep 60")
+            following = asyncio.create_task(_events(host.exec(request)))
+            await asyncio.sleep(0.2)
+            await rig.agent.container.stop(0)
+            run = await following
+            assert run.stdout == b"before\n"
+            assert run.exited.signal == 9
+            assert "init" in run.exited.message
+            assert await host.execution.wait(WaitRequest(execution_id=request.execution_id)) == run.exited
+            with pytest.raises(GRPCError) as error:
+                await host.run("true")
+            assert error.value.status is Status.UNAVAILABLE
+            host.close()
+
+    run_async(scenario())
+
+
+def test_shutdown_gives_time_to_end_and_answers_before_the_agent_does(image: Path, tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with running_agent(tmp_path, image) as rig:
+            host = rig.connect()
+            request = start("sh", "-c", "trap 'echo bye; exit 0' TERM; echo ready; while :; do sleep 0.05; done")
+            following = asyncio.create_task(_events(host.exec(request)))
+            await asyncio.sleep(0.2)
+            began = time.monotonic()
+            await host.guest.shutdown(ShutdownRequest(grace_ms=10_000))
+            assert time.monotonic() - began < 5
+            run = await following
+            assert run.stdout == b"ready\nbye\n"
+            assert run.exited.exit_code == 0
+            assert rig.machine.calls == [("unmount_disks",)]
+            host.close()
+            await rig.serving
+
+    run_async(scenario())
+
+
+def test_shutdown_kills_what_does_not_end(image: Path, tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with running_agent(tmp_path, image) as rig:
+            host = rig.connect()
+            request = start("sh", "-c", "trap '' TERM; (setsid sleep 60 &); while :; do sleep 0.05; done")
+            following = asyncio.create_task(_events(host.exec(request)))
+            await asyncio.sleep(0.2)
+            await host.guest.shutdown(ShutdownRequest(grace_ms=100))
+            assert (await following).exited.signal == 9
+            host.close()
+            await rig.serving
+
+    run_async(scenario())
