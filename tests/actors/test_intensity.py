@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from actors.intensity import RestartWindow
@@ -14,6 +14,7 @@ from actors.intensity import RestartWindow
     period=st.integers(1, 20),
     gaps=st.lists(st.integers(0, 10), min_size=1, max_size=30),
 )
+@settings(deadline=None)
 def test_a_restart_is_allowed_while_no_more_than_intensity_crashes_fall_into_a_period(
     intensity: int, period: int, gaps: list[int]
 ) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import attrs
 import trio
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from trio.testing import MockClock, wait_all_tasks_blocked
 
@@ -21,6 +21,7 @@ PUTS = st.lists(st.booleans(), max_size=30)
 
 
 @given(priorities=PUTS, capacity=st.integers(1, 8), random=st.random_module())
+@settings(deadline=None)
 def test_letters_come_out_in_order_each_lane_for_itself_and_none_is_lost(
     priorities: list[bool], capacity: int, random: object
 ) -> None:
