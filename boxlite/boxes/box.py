@@ -108,13 +108,14 @@ class Box:
 
         Cancelling kills the command's process group.
         """
+        data = None if input is None else bytes(memoryview(input))
         command, running = await self._prepare(
             argv, env=env, cwd=cwd, user=user, tty=None, timeout=timeout, stderr=stderr
         )
         return await run_command(
             running.machine,
             command,
-            input=input,
+            input=data,
             check=check,
             capture_stdout=capture_stdout,
             capture_stderr=capture_stderr,

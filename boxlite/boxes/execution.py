@@ -63,7 +63,8 @@ class Execution:
         self._stopping = False
 
     def __repr__(self) -> str:
-        return f"<Execution {self.id} of {self.command.argv[0]!r} in box {self._machine.box}: {self._outcome}>"
+        how = self._outcome or "running"
+        return f"<Execution {self.id} of {self.command.argv[0]!r} in box {self._machine.box}: {how}>"
 
     @property
     def pid(self) -> int | None:

@@ -66,7 +66,7 @@ async def run_command(
     machine: Machine,
     command: Command,
     *,
-    input: bytes | bytearray | memoryview | None,
+    input: bytes | None,
     check: bool,
     capture_stdout: bool,
     capture_stderr: bool,
@@ -105,7 +105,7 @@ async def run_command(
 
 async def _communicate(
     execution: Execution,
-    input: bytes | bytearray | memoryview | None,
+    input: bytes | None,
     captures: dict[ByteStream, bytearray | None],
     max_output: int,
 ) -> bool:
@@ -136,7 +136,7 @@ async def _communicate(
     return too_large
 
 
-async def _feed(execution: Execution, input: bytes | bytearray | memoryview) -> None:
+async def _feed(execution: Execution, input: bytes) -> None:
     assert execution.stdin is not None
     try:
         await execution.stdin.send_all(input)
