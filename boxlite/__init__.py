@@ -18,6 +18,7 @@ from boxlite.boxes.streams import ByteStream
 from boxlite.errors import (
     ArgumentsTooLong,
     BootFailed,
+    BoxCrashed,
     BoxDied,
     BoxError,
     BoxExists,
@@ -45,6 +46,7 @@ from boxlite.errors import (
     UnsupportedImage,
     UserNotFound,
     WorkdirNotFound,
+    ZygoteError,
 )
 from boxlite.runtime.runtime import Runtime, open_runtime
 
@@ -52,6 +54,7 @@ __all__ = [
     "ArgumentsTooLong",
     "BootFailed",
     "Box",
+    "BoxCrashed",
     "BoxDied",
     "BoxError",
     "BoxExists",
@@ -96,6 +99,7 @@ __all__ = [
     "UserNotFound",
     "VmDied",
     "WorkdirNotFound",
+    "ZygoteError",
     "exit_status",
     "open_runtime",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,3 +27,12 @@ def shared_box(home: Path) -> Iterator[SharedBox]:
     """A booted box of builtin/python for tests that leave it as they found it; see `in_shared_box`."""
     with open_shared_box(home) as shared:
         yield shared
+
+
+@pytest.fixture
+def sockets(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A directory of its own for the test's sockets, by which its machines are known, too."""
+    # Not tmp_path, which is too long for a Unix socket.
+    with tempfile.TemporaryDirectory(prefix="boxlite-test-") as directory:
+        monkeypatch.setenv("BOXLITE_RUNTIME_DIR", directory)
+        yield Path(directory)
