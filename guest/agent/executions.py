@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from collections import deque
 
 from guest.agent.command import Refused, spawn_request
 from guest.agent.container.client import ContainerClient
@@ -28,8 +29,9 @@ class Executions:
     def __init__(self) -> None:
         self._keys = itertools.count(1)
         self._by_id: dict[str, Execution] = {}
-        self._by_key: dict[int, Execution] = {}  # those that have not ended, or have left processes in their group
-        self._ended: list[str] = []  # oldest first
+        self._by_key: dict[int, tuple[str, Execution]] = {}  # those that are not over
+        self._over: deque[str] = deque()  # oldest first
+        self._over_bytes = 0
         self._launches: set[asyncio.Task[None]] = set()
 
     async def start(self, container: ContainerClient, start: ExecStart) -> Execution:
@@ -38,8 +40,9 @@ class Executions:
         request = spawn_request(start, key)
         if name in self._by_id:
             raise Refused(StartFailure.INVALID, f"there is an execution {name} already")
-        execution = Execution(key, container, on_end=lambda: self._keep(key, name))
-        self._by_id[name] = self._by_key[key] = execution
+        execution = Execution(key, container, on_end=lambda: self._settle(key))
+        self._by_id[name] = execution
+        self._by_key[key] = name, execution
         launch = asyncio.get_running_loop().create_task(self._launch(execution, start, request))
         self._launches.add(launch)
         launch.add_done_callback(self._launched)
@@ -58,18 +61,19 @@ class Executions:
     def first_process_ended(self, key: int, status: int) -> None:
         """See `Execution.first_process_ended`."""
         if key in self._by_key:
-            self._by_key[key].first_process_ended(status)
+            self._by_key[key][1].first_process_ended(status)
 
     def group_gone(self, key: int) -> None:
         """See `Execution.group_gone`."""
         if key in self._by_key:
-            self._by_key[key].group_gone()
-            self._tidy(key)
+            self._by_key[key][1].group_gone()
+            self._settle(key)
 
     def container_ended(self, reason: str) -> None:
         """Ends all of them."""
-        for execution in list(self._by_key.values()):
+        for key, (_, execution) in list(self._by_key.items()):
             execution.container_ended(reason)
+            self._settle(key)
 
     async def _launch(self, execution: Execution, start: ExecStart, request: Spawn) -> None:
         try:
@@ -85,18 +89,13 @@ class Executions:
         if not launch.cancelled():
             launch.exception()  # Its caller may be gone; then nobody asks for it.
 
-    def _keep(self, key: int, name: str) -> None:
-        self._ended.append(name)
-        self._tidy(key)
-
-    def _tidy(self, key: int) -> None:
-        """Forgets what is over: but never an execution of which there is still something to kill."""
-        execution = self._by_key.get(key)
-        if execution is not None and execution.exited is not None and not execution.has_group:
-            del self._by_key[key]
-        kept = sum(self._by_id[name].size for name in self._ended)
-        over = [name for name in self._ended if not self._by_id[name].has_group]
-        while len(over) > KEPT or (kept > KEPT_BYTES and len(over) > 1):
-            oldest = over.pop(0)
-            self._ended.remove(oldest)
-            kept -= self._by_id.pop(oldest).size
+    def _settle(self, key: int) -> None:
+        """Takes note of an execution that is over: it has ended, and has left nothing that could still be killed."""
+        name, execution = self._by_key.get(key, ("", None))
+        if execution is None or execution.exited is None or execution.has_group:
+            return
+        del self._by_key[key]
+        self._over.append(name)
+        self._over_bytes += execution.size
+        while len(self._over) > KEPT or (self._over_bytes > KEPT_BYTES and len(self._over) > 1):
+            self._over_bytes -= self._by_id.pop(self._over.popleft()).size

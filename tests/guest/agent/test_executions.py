@@ -9,7 +9,7 @@ from grpclib.exceptions import GRPCError
 
 from guest.agent.executions import KEPT, KEPT_BYTES, Executions, UnknownExecution
 from guest.agent.output import CAPACITY
-from proto.boxlite.v1 import WaitRequest
+from proto.boxlite.v1 import KillRequest, WaitRequest
 from tests.guest.agent.harness import run_async, running_agent, start
 
 
@@ -43,6 +43,21 @@ def test_much_output_is_not_kept_for_many(image: Path, tmp_path: Path) -> None:
                     await host.execution.wait(WaitRequest(execution_id=f"e{index}"))
             for index in range(forgotten, many):
                 assert (await host.execution.wait(WaitRequest(execution_id=f"e{index}"))).exit_code == 0
+            host.close()
+
+    run_async(scenario())
+
+
+def test_what_has_left_processes_is_not_forgotten_before_they_are_gone(image: Path, tmp_path: Path) -> None:
+    """The execution has ended, for its streams have, but its group can still be killed."""
+
+    async def scenario() -> None:
+        async with running_agent(tmp_path, image) as rig:
+            host = rig.connect()
+            await host.run("sh", "-c", "sleep 60 >/dev/null 2>&1 &", execution_id="left")
+            for index in range(KEPT + 1):
+                await host.run("true", execution_id=f"e{index}")
+            assert (await host.execution.kill(KillRequest(execution_id="left", signal=9))).delivered
             host.close()
 
     run_async(scenario())
