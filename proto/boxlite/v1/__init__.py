@@ -265,7 +265,7 @@ class ExecEvent(betterproto2.Message):
 
     exited: "Exited | None" = betterproto2.field(3, betterproto2.TYPE_MESSAGE, optional=True, group="event")
     """
-    The last event. It comes after both streams have ended.
+    The last event. It comes after both streams have ended, also where no Output said so.
     """
 
     failed: "StartFailed | None" = betterproto2.field(4, betterproto2.TYPE_MESSAGE, optional=True, group="event")
@@ -569,7 +569,7 @@ default_message_pool.register_message("boxlite.v1", "ShutdownRequest", ShutdownR
 class Started(betterproto2.Message):
     pid: "int" = betterproto2.field(1, betterproto2.TYPE_UINT32)
     """
-    In the container's pid namespace.
+    In the container's pid namespace; 0 for a command that was not found or could not be executed.
     """
 
 
