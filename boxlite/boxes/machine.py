@@ -176,6 +176,9 @@ async def _wait_ready(
                 failure = await _read_notice(ready, nonce)
             except OSError as error:
                 failure = f"the guest's sockets failed: {error}"
+                # A machine that ends hangs up first, and its end says more.
+                with trio.move_on_after(_END_GRACE):
+                    await trio.sleep_forever()
             race.cancel_scope.cancel()
         if failure is not None:
             raise BootFailed(box, failure, process.console.tail())
@@ -186,21 +189,24 @@ async def _wait_ready(
 
 
 async def _read_notice(ready: GuestSocket, nonce: str) -> str | None:
-    """Reads the ready notice; what is wrong with it, or None."""
+    """Reads the ready notice; what is wrong with it, or None. Raises OSError where the guest hangs up."""
     with await ready.accept() as connection:
         notice = bytearray()
         while not notice.endswith(b"\n"):
             await trio.lowlevel.wait_readable(connection)
             chunk = connection.recv(_MAX_NOTICE)
             notice += chunk
-            if not chunk or len(notice) > _MAX_NOTICE:
-                return "the guest hung up, or talked nonsense, where its ready notice was due"
+            if not chunk:
+                raise ConnectionResetError("the guest hung up where its ready notice was due")
+            if len(notice) > _MAX_NOTICE:
+                return "the guest talked nonsense where its ready notice was due"
     try:
         fields = json.loads(notice)
-        said, protocol = fields["nonce"], fields["protocol"]
-    except (ValueError, KeyError, TypeError):
+        genuine = secrets.compare_digest(fields["nonce"].encode(), nonce.encode())
+        protocol = fields["protocol"]
+    except (ValueError, KeyError, TypeError, AttributeError):
         return "the guest's ready notice is malformed"
-    if not isinstance(said, str) or not secrets.compare_digest(said.encode(), nonce.encode()):
+    if not genuine:
         return "the guest's ready notice is not for this boot"
     if protocol != PROTOCOL:
         return f"the guest's agent speaks version {protocol!r} of the protocol, and this host {PROTOCOL}"

@@ -1,0 +1,91 @@
+"""What a program leaves behind on its host: processes, descriptors, files, mounts and tasks."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import attrs
+import trio
+
+from tests.vmm.processes import alive, children, open_files
+
+
+@attrs.frozen
+class Footprint:
+    """All that this process, its children, and the virtual machines with sockets in one directory occupy."""
+
+    children: frozenset[int]
+    machines: frozenset[int]
+    descriptors: frozenset[str]
+    files: frozenset[Path]
+    mounts: frozenset[str]
+    tasks: frozenset[str]
+
+
+def box_files(home: Path, sockets: Path) -> list[Path]:
+    """The boxes' disks and sockets."""
+    return [*home.glob("runs/*/boxes/*"), *sockets.glob("*/*")]
+
+
+def machines(sockets: Path) -> frozenset[int]:
+    """The processes with a path in the directory `sockets` on their command line, as each QEMU of a box has."""
+    return frozenset(pid for pid in _processes() if os.fsencode(sockets) + b"/" in _command_line(pid) and alive(pid))
+
+
+def take_footprint(home: Path, sockets: Path) -> Footprint:
+    """The footprint at this moment. Of the home it sees what runtimes have there for a time, and not the caches."""
+    return Footprint(
+        children=frozenset(children(os.getpid())),
+        machines=machines(sockets),
+        descriptors=frozenset(open_files()),
+        files=frozenset([*sockets.rglob("*"), *(home / "runs").rglob("*"), *home.glob("*/.*"), *home.glob("*/*.tmp")]),
+        mounts=frozenset(Path("/proc/self/mountinfo").read_text().splitlines()),
+        tasks=frozenset(_tasks()),
+    )
+
+
+@contextmanager
+def nothing_left(home: Path, sockets: Path) -> Iterator[None]:
+    """Asserts that the block, which may raise, leaves the footprint as it was."""
+    before = take_footprint(home, sockets)
+    try:
+        yield
+    finally:
+        changes = _changes(before, take_footprint(home, sockets))
+        assert not changes, f"left behind (+) or lost (-): {changes}"
+
+
+def _changes(before: Footprint, after: Footprint) -> list[str]:
+    return [
+        f"{sign} {field.name} {thing}"
+        for field in attrs.fields(Footprint)
+        for sign, more, less in (("+", after, before), ("-", before, after))
+        for thing in getattr(more, field.name) - getattr(less, field.name)
+    ]
+
+
+def _processes() -> list[int]:
+    return [int(name) for name in os.listdir("/proc") if name.isdigit() and int(name) != os.getpid()]
+
+
+def _command_line(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
+
+
+def _tasks() -> Iterator[str]:
+    try:
+        root = trio.lowlevel.current_root_task()
+    except RuntimeError:
+        return
+    waiting = [root] if root is not None else []
+    while waiting:
+        task = waiting.pop()
+        yield f"{task.name} {id(task)}"
+        for nursery in task.child_nurseries:
+            waiting.extend(nursery.child_tasks)
