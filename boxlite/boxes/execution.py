@@ -6,6 +6,7 @@ import secrets
 import signal as signals
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from math import inf
 from typing import TYPE_CHECKING, final
 
 import trio
@@ -59,6 +60,8 @@ class Execution:
         self._started = trio.Event()
         self._ended = trio.Event()
         self._scope = trio.CancelScope()
+        self._patience = trio.CancelScope()
+        self._due = inf
         self._stop_group_on_exit = stop_group_on_exit
         self._stopping = False
 
@@ -138,9 +141,11 @@ class Execution:
 
     async def _follow(self) -> None:
         try:
-            with trio.move_on_after(self._patience()) as patience:
+            self._due = trio.current_time() + self._time_limit()
+            self._adjust_patience()
+            with self._patience:
                 await self._machine.session.execute(self._request(), self._take, self._gate)
-            if patience.cancelled_caught:
+            if self._patience.cancelled_caught:
                 self._outcome = TimedOut()
             elif self._outcome is None and self._start_error is None:
                 self._outcome = await self._machine.why_lost("the guest ended the command's stream early")
@@ -152,8 +157,15 @@ class Execution:
         except PortalLost as error:
             self._outcome = await self._machine.why_lost(str(error))
 
-    def _patience(self) -> float:
-        return float("inf") if self.command.timeout is None else self.command.timeout + GUEST_GRACE
+    def _time_limit(self) -> float:
+        return inf if self.command.timeout is None else self.command.timeout + GUEST_GRACE
+
+    def _adjust_patience(self) -> None:
+        """A guest that must not send cannot report the end either: a reader's delay is not held against it."""
+        if self.stdout.full or self.stderr.full:
+            self._patience.deadline = inf
+        elif self._patience.deadline == inf:
+            self._patience.deadline = max(self._due, trio.current_time() + GUEST_GRACE)
 
     def _request(self) -> v1.ExecStart:
         command = self.command
@@ -173,6 +185,7 @@ class Execution:
 
     def _raise_credit(self) -> None:
         self._gate.raise_limits(stdout=self.stdout.credit, stderr=self.stderr.credit)
+        self._adjust_patience()
 
     def _take(self, event: v1.ExecEvent) -> None:
         if event.output is not None:
@@ -194,6 +207,7 @@ class Execution:
         stream.feed(output.data)
         if output.eof:
             stream.end()
+        self._adjust_patience()
 
     async def _wait_started(self) -> None:
         await self._started.wait()

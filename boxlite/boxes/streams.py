@@ -45,6 +45,11 @@ class ByteStream(trio.abc.ReceiveStream):
         """Offset of the next byte that the guest sends."""
         return self._received
 
+    @property
+    def full(self) -> bool:
+        """Whether the guest may send nothing until somebody reads."""
+        return not self._ended and self._received == self._granted
+
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
         """Waits for at least one byte; b"" at the end of the stream.
 

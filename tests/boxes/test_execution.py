@@ -13,7 +13,7 @@ import boxlite
 from boxlite import Cancelled, Execution, Exited, Signalled, TimedOut
 from boxlite.boxes.streams import WINDOW
 from tests.boxes.guest_processes import PATIENCE, is_running, shell, wait_gone
-from tests.shared_box import in_shared_box
+from tests.shared_box import SharedBox, in_shared_box
 
 MIB = 1 << 20
 
@@ -115,6 +115,19 @@ async def test_a_timeout_is_an_outcome(box: boxlite.Box) -> None:
     async with box.exec(shell("echo begun; sleep 60"), timeout=0.5) as execution:
         assert await read_all(execution.stdout) == b"begun\n"
         assert await execution.wait() == TimedOut()
+
+
+def test_a_slow_reader_does_not_make_a_command_time_out(shared_box: SharedBox, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command ends in time; that its output waits for its reader until after the timeout is another matter."""
+    monkeypatch.setattr("boxlite.boxes.execution.GUEST_GRACE", 0.5)
+
+    async def test(box: boxlite.Box) -> None:
+        async with box.exec(["head", "-c", str(WINDOW + 50_000), "/dev/zero"], timeout=1) as execution:
+            await trio.sleep(2.5)
+            assert len(await read_all(execution.stdout)) == WINDOW + 50_000
+            assert await execution.wait() == Exited(0)
+
+    shared_box.run(test)
 
 
 @in_shared_box

@@ -85,6 +85,17 @@ async def test_an_unread_stream_asks_for_no_more_than_its_window() -> None:
     assert made.credit == WINDOW
 
 
+async def test_a_stream_is_full_when_the_guest_may_send_nothing() -> None:
+    made = stream()
+    full = [made.full]
+    for size in (WINDOW - 1, 1):
+        made.feed(b"x" * size)
+        full.append(made.full)
+    await made.receive_some()
+    full.append(made.full)
+    assert full == [False, False, True, False]
+
+
 async def test_reading_grants_credit_by_half_windows() -> None:
     grants: list[int] = []
     made = ByteStream(lambda: grants.append(made.credit))
