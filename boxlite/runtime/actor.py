@@ -9,7 +9,7 @@ from typing import Any
 
 import trio
 
-from actors import Actor, ActorRef, ChildSpec, Message, Restart, StopFailed, Supervisor, SupervisorStopped
+from actors import Actor, ActorRef, ChildSpec, Message, Restart, StartAborted, StopFailed, Supervisor, SupervisorStopped
 from boxlite.boxes.actor import BoxActor
 from boxlite.boxes.boot import BootServices
 from boxlite.boxes.options import BoxOptions
@@ -55,7 +55,7 @@ class RuntimeActor(Actor):
         deferred.on_abandon(abandoned.set)
         try:
             ref = await self._supervisor.start_child(self._child(options))
-        except SupervisorStopped as error:
+        except (StartAborted, SupervisorStopped) as error:
             raise RuntimeClosed("the runtime is ending, and makes no more boxes") from error
         if abandoned.is_set():
             await self._supervisor.stop_child(ref)

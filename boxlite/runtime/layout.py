@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
-import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -13,6 +11,7 @@ from pathlib import Path
 
 import attrs
 
+from boxlite.claims import claim, make_claimed
 from boxlite.errors import DiskError
 from boxlite.portal.transport import check_socket_path
 
@@ -85,7 +84,7 @@ def open_run_directory(home: Home, socket_directory: Path) -> Iterator[RunDirect
         for directory in (home.path, home.disks, home.builtin, home.kernels, home.runs):
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         _sweep(home.runs)
-        path, lock = _make_run(home.runs)
+        path, lock = make_claimed(home.runs)
     except OSError as error:
         raise DiskError(
             f"the home {home.path} cannot be written: {error}: set BOXLITE_HOME, or the home of open_runtime"
@@ -100,33 +99,6 @@ def open_run_directory(home: Home, socket_directory: Path) -> Iterator[RunDirect
         os.close(lock)
 
 
-def _make_run(runs: Path) -> tuple[Path, int]:
-    """A new folder, and the descriptor of its lock."""
-    while True:
-        path = runs / secrets.token_hex(8)
-        path.mkdir(mode=0o700)
-        lock = _lock(path)
-        # Until the lock was taken the folder looked like a dead runtime's, and another process may have swept it.
-        if lock is not None and path.exists():
-            return path, lock
-        if lock is not None:
-            os.close(lock)
-
-
-def _lock(path: Path) -> int | None:
-    """The lock's descriptor; None where a process has it, and where there is no such folder."""
-    try:
-        lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except OSError:
-        return None
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(lock)
-        return None
-    return lock
-
-
 def _make_socket_directory(directory: Path) -> Path:
     try:
         return Path(tempfile.mkdtemp(prefix="boxlite-", dir=directory))
@@ -139,7 +111,7 @@ def _make_socket_directory(directory: Path) -> Path:
 def _sweep(runs: Path) -> None:
     """Removes the folders whose runtimes have ended without doing so: nobody holds their lock."""
     for path in runs.iterdir():
-        lock = _lock(path)
+        lock = claim(path)
         if lock is not None:
             _remove_run(path)
             os.close(lock)

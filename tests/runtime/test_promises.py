@@ -90,31 +90,38 @@ async def test_a_host_that_is_ended_by_a_signal_takes_its_machines_with_it(
 ) -> None:
     """Within two seconds; after SIGINT as by any other end of the block, else the next runtime sweeps the files.
 
-    The signal goes to the whole process group, as the terminal's ^C does.
+    The signal goes to the whole process group, as the terminal's ^C does. A runtime of another process on the same home
+    does not notice.
     """
     with trio.fail_after(LIMIT), nothing_left(home, sockets):
-        host = await trio.lowlevel.open_process(
-            [sys.executable, "-c", HOST], stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
-        )
-        assert host.stdout is not None
-        assert host.stderr is not None
-        async with host.stdout, host.stderr:
-            try:
-                machine = int(await host.stdout.receive_some())
-                assert machines(sockets) == {machine}
-                os.killpg(host.pid, number)
-                await until(lambda: not machines(sockets), 2)
-                words = b"".join([chunk async for chunk in host.stderr])
-                assert await host.wait() == -number
-            finally:
-                host.kill()
-        if number is signal.SIGINT:
-            assert words.splitlines()[-1] == b"KeyboardInterrupt"
-            assert b"Group" not in words
-            assert box_files(home, sockets) == []
-        async with boxlite.open_runtime(home=home) as runtime:
-            assert await runtime.list() == ()
-            assert box_files(home, sockets) == []
+        async with boxlite.open_runtime(home=home) as neighbour:
+            await end_a_host_by(number, home, sockets)
+            async with boxlite.open_runtime(home=home) as runtime:
+                assert await runtime.list() == ()
+                assert box_files(home, sockets) == []
+            await neighbour.create(IMAGE)
+
+
+async def end_a_host_by(number: signal.Signals, home: Path, sockets: Path) -> None:
+    host = await trio.lowlevel.open_process(
+        [sys.executable, "-c", HOST], stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
+    )
+    assert host.stdout is not None
+    assert host.stderr is not None
+    async with host.stdout, host.stderr:
+        try:
+            machine = int(await host.stdout.receive_some())
+            assert machines(sockets) == {machine}
+            os.killpg(host.pid, number)
+            await until(lambda: not machines(sockets), 2)
+            words = b"".join([chunk async for chunk in host.stderr])
+            assert await host.wait() == -number
+        finally:
+            host.kill()
+    if number is signal.SIGINT:
+        assert words.splitlines()[-1] == b"KeyboardInterrupt"
+        assert b"Group" not in words
+        assert box_files(home, sockets) == []
 
 
 async def test_a_machine_that_is_killed_fails_what_waits_for_it_and_nothing_else(home: Path, sockets: Path) -> None:

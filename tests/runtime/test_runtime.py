@@ -91,7 +91,9 @@ async def test_after_the_block_everything_raises_runtime_closed(home: Path, sock
         await runtime.prepare("builtin/python")
 
 
-async def test_a_runtime_that_ends_refuses_new_boxes_without_failing(home: Path, sockets: Path) -> None:
+async def test_a_runtime_that_ends_refuses_new_boxes_without_failing(
+    home: Path, sockets: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     """Tasks outside the block go on asking while it is left; they hear of the end, and the end is clean."""
     ends: list[Exception] = []
 
@@ -108,6 +110,7 @@ async def test_a_runtime_that_ends_refuses_new_boxes_without_failing(home: Path,
                 nursery.start_soon(create_on_and_on, runtime)
             await trio.sleep(0.05)
     assert ends
+    assert caplog.records == []
 
 
 async def test_two_runtimes_on_one_home_and_the_program_s_own_asyncio_loop(home: Path, sockets: Path) -> None:
