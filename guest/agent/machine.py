@@ -27,6 +27,7 @@ _MOUNTS = (
     ("tmpfs", "/run", MountFlag.NO_SUID | MountFlag.NO_DEV, "mode=755"),
     ("tmpfs", "/tmp", MountFlag.NO_SUID | MountFlag.NO_DEV, "mode=1777"),
 )
+_FIRST = -20  # the highest priority of setpriority(2)
 _OPEN_FILES = 524288  # as systemd has it
 
 _RNDADDENTROPY = 0x40085203  # linux/random.h
@@ -53,7 +54,10 @@ def prepare() -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         fcntl.ioctl(sock, _SIOCSIFFLAGS, struct.pack("16sh14x", b"lo", _IFF_UP))
     resource.setrlimit(resource.RLIMIT_NOFILE, (_OPEN_FILES, _OPEN_FILES))
-    # The kernel may kill anything when memory runs out, but not the agent.
+    # However many processes the container has, and whatever they allocate: the agent gets to run, its code is not read
+    # again and again from its disk (so neither is init's, which is the same), and it is not what the kernel kills.
+    syscalls.keep_in_memory()
+    os.setpriority(os.PRIO_PROCESS, 0, _FIRST)
     with open("/proc/self/oom_score_adj", "w") as file:
         file.write("-1000")
 

@@ -35,6 +35,7 @@ DETACH = 2
 """Flag of `unmount`: out of sight now, gone when the last user is (MNT_DETACH)."""
 
 _PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}
+_LOCK_CURRENT, _LOCK_FUTURE, _LOCK_ON_FAULT = 1, 2, 4  # linux/mman.h
 _REBOOT_RESTART = 0x01234567
 
 # Bound once, at import: in the container's root file system nothing may be loaded any more.
@@ -51,6 +52,8 @@ _capset = _libc.capset
 _capset.argtypes = (ctypes.c_void_p, ctypes.c_void_p)
 _syscall = _libc.syscall
 _syscall.restype = ctypes.c_long
+_mlockall = _libc.mlockall
+_mlockall.argtypes = (ctypes.c_int,)
 _reboot = _libc.reboot
 _reboot.argtypes = (ctypes.c_int,)
 
@@ -86,6 +89,11 @@ def prctl(option: int, *arguments: int) -> None:
 def capset(header: bytes, data: bytes) -> None:
     """See capset(2); both arguments are the C structures."""
     _check(_capset(header, data), "capset")
+
+
+def keep_in_memory() -> None:
+    """Lets nothing of this process that is in memory, now or later, be taken out of it. See mlockall(2)."""
+    _check(_mlockall(_LOCK_CURRENT | _LOCK_FUTURE | _LOCK_ON_FAULT), "mlockall")
 
 
 def restart() -> None:

@@ -95,6 +95,8 @@ def _run_init(sock: socket.socket, setup: Setup) -> None:
     _seal_imports()
     _reset_signals()
     sock.set_inheritable(False)
+    # Init has the agent's high priority, commands have the normal one (sched(7), the reset-on-fork flag).
+    os.sched_setscheduler(0, os.SCHED_OTHER | os.SCHED_RESET_ON_FORK, os.sched_param(0))
     os.setsid()
     os.umask(0o022)
     null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)

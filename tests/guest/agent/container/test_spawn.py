@@ -59,6 +59,12 @@ def test_numbers_need_no_entry(box: Shared) -> None:
     assert run.stdout == b"4321\n8765\n8765\n/\n"
 
 
+def test_a_command_has_the_normal_priority_and_is_the_first_to_go_when_memory_is_short(box: Shared) -> None:
+    """Whatever init gave itself."""
+    run = box.shell("cut -d' ' -f19 /proc/$$/stat; cat /proc/$$/oom_score_adj")
+    assert run.stdout == b"0\n0\n"
+
+
 def test_limits_are_those_that_programs_expect(box: Shared) -> None:
     assert box.shell("ulimit -n").stdout == b"1024\n"
 
