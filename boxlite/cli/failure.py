@@ -33,9 +33,9 @@ def report(error: BaseException, *, debug: bool) -> int:
     """
     causes = plain_errors(error)
     status = status_of(causes)
-    if debug or (status == FAILURE and any(_is_bug(cause) for cause in causes)):
-        traceback.print_exception(error)
     if status == FAILURE:
+        if debug or any(_is_bug(cause) for cause in causes):
+            traceback.print_exception(error)
         for message in dict.fromkeys(describe(cause) for cause in causes):
             complain(message)
     return status

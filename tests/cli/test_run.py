@@ -20,6 +20,14 @@ from tests.cli.conftest import OpenProcess, read_to_end
 
 RUN = ("-m", "boxlite", "run")
 
+CATCH_SIGTERM = """
+import signal
+signal.signal(signal.SIGTERM, lambda *_: print("caught", flush=True))
+print("ready", flush=True)
+while True:
+    signal.pause()
+"""
+
 
 def machines(home: Path) -> list[int]:
     """The pids of the virtual machines whose disks are in this home."""
@@ -83,8 +91,7 @@ async def test_a_reader_that_leaves_ends_the_command_quietly(open_process: OpenP
 async def test_the_first_signal_is_the_commands_and_the_second_removes_the_box(
     open_process: OpenProcess, home: Path
 ) -> None:
-    script = "trap 'echo caught' TERM; echo ready; while :; do sleep 1000 & wait $!; done"
-    async with open_process(*RUN, "builtin/python", "--", "sh", "-c", script) as box:
+    async with open_process(*RUN, "builtin/python", "--", "python3", "-c", CATCH_SIGTERM) as box:
         assert box.stdout is not None
         assert await box.stdout.receive_some() == b"ready\n"
         box.send_signal(signal.SIGTERM)
@@ -97,7 +104,7 @@ async def test_the_first_signal_is_the_commands_and_the_second_removes_the_box(
 
 async def test_ctrl_c_during_the_boot_ends_it(open_process: OpenProcess, home: Path) -> None:
     async with open_process(*RUN, "builtin/python", "--", "true") as box:
-        while not machines(home):  # until the kernel runs there is nothing that tells of it
+        while not machines(home):  # noqa: ASYNC110 (nothing tells of another process's child)
             await trio.sleep(0.05)
         box.send_signal(signal.SIGINT)
         assert await read_to_end(box.stderr) == b""
@@ -147,8 +154,8 @@ async def test_a_terminal_is_the_commands_own_and_comes_back_as_it_was(open_proc
         box.send_signal(signal.SIGWINCH)  # which the terminal itself sends to those whose terminal it is
         os.write(master, b"until stty size | grep '44 111'; do sleep 0.1; done\n")
         await expect(rb"\n44 111\r\n")
-        os.write(master, b"sleep 1000\n")
-        await expect(rb"sleep 1000\r\n")
+        os.write(master, b"sh -c 'echo run''ning; exec sleep 1000'\n")
+        await expect(rb"\nrunning\r\n")
         os.write(master, b"\x03")
         await expect(rb"\(box\) ")
         os.write(master, b"(exit 42)\n\x04")
