@@ -45,17 +45,10 @@ class Reply(Generic[R]):
                 self._asker = trio.lowlevel.current_task()
                 await trio.lowlevel.wait_task_rescheduled(self._interrupted)
             except BaseException:
-                self.abandon()
+                self._call_back()
                 raise
         assert self._outcome is not None
         return self._outcome.unwrap()
-
-    def abandon(self) -> None:
-        """The asker has left: tell those who registered with `on_abandon`."""
-        self.abandoned = True
-        leaving, self._leaving = self._leaving, None
-        for callback in leaving or ():
-            callback()
 
     def on_abandon(self, callback: Callable[[], None]) -> None:
         """Call back when the asker leaves; at once when it has left already."""
@@ -66,7 +59,13 @@ class Reply(Generic[R]):
         else:
             self._leaving.append(callback)
 
+    def _call_back(self) -> None:
+        for callback in self._leaving or ():
+            callback()
+
     def _interrupted(self, raise_cancel: Callable[[], None]) -> trio.lowlevel.Abort:
+        # Now, not when the asker runs again: an answer in between would count as given and reach nobody.
+        self.abandoned = True
         self._asker = None
         return trio.lowlevel.Abort.SUCCEEDED
 

@@ -206,9 +206,6 @@ class Supervisor:
         """Stop all children, the last one started first."""
         self._open = False
         with trio.CancelScope(shield=True):
-            for child in list(self._children.values()):
-                if child.state in (ChildState.STARTING, ChildState.RESTARTING):
-                    self._begin_stop(child)
             for child in reversed(list(self._children.values())):
                 self._begin_stop(child)
                 await child.gone.wait()

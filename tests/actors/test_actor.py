@@ -15,6 +15,7 @@ from actors import (
     ActorRef,
     ActorStopped,
     ChildSpec,
+    EventKind,
     Message,
     Restart,
     ShutdownTimeout,
@@ -219,10 +220,8 @@ async def test_a_message_that_outlasts_the_shutdown_time_is_cancelled(
         assert log == ["c started", "c stopped"]
 
 
-async def test_a_handler_with_a_nursery_of_its_own_is_cancelled_without_a_crash(
-    autojump_clock: trio.testing.MockClock,
-) -> None:
-    """Trio gives its cancellation in a group there."""
+def test_a_handler_with_a_nursery_of_its_own_is_cancelled_without_a_crash() -> None:
+    """Trio gives its cancellation in a group there, and none of it may leak out of the life."""
 
     class Nesting(Actor):
         async def handle(self, message: Message[Any]) -> Any:
@@ -230,11 +229,16 @@ async def test_a_handler_with_a_nursery_of_its_own_is_cancelled_without_a_crash(
                 nursery.start_soon(trio.sleep_forever)
                 nursery.start_soon(trio.sleep_forever)
 
-    async with open_supervisor() as supervisor:
-        ref = await supervisor.start_child(ChildSpec("nesting", Nesting, shutdown=1))
-        await ref.tell(Add())
-        await settle()
-        await supervisor.stop_child(ref)
+    async def main() -> None:
+        async with open_supervisor(on_event=lambda event: events.append(event.kind)) as supervisor:
+            ref = await supervisor.start_child(ChildSpec("nesting", Nesting, shutdown=1))
+            await ref.tell(Add())
+            await trio.sleep(1)
+            await supervisor.stop_child(ref)
+
+    events: list[EventKind] = []
+    trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
+    assert events == [EventKind.STARTED, EventKind.STOPPED]
 
 
 async def test_an_actor_ends_itself_after_the_message_at_hand() -> None:
@@ -246,6 +250,25 @@ async def test_an_actor_ends_itself_after_the_message_at_hand() -> None:
         assert log == ["c started", "c stopped"]
         with pytest.raises(ActorStopped):
             await ref.ask(GetCount())
+
+
+async def test_an_idle_actor_can_be_ended_by_its_own_background_task() -> None:
+    class Leaving(Counter):
+        async def started(self) -> None:
+            self.start_soon(self.leave)
+
+        async def leave(self) -> None:
+            await gate.wait()
+            self.stop()
+
+    gate = trio.Event()
+    async with open_supervisor() as supervisor:
+        await supervisor.start_child(ChildSpec("leaving", Leaving, restart=Restart.TEMPORARY))
+        await settle()
+        assert len(supervisor.tree().children) == 1
+        gate.set()
+        await settle()
+        assert supervisor.tree().children == ()
 
 
 async def test_a_crashed_life_takes_no_more_messages() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import attrs
 import outcome
 import pytest
@@ -53,6 +55,23 @@ async def test_a_declared_rejection_reaches_the_asker_as_it_is_and_the_actor_goe
             await ref.ask(Raise(refusal))
         assert caught.value is refusal
         assert await ref.ask(GetCount()) == 1
+
+
+async def test_a_rejection_whose_asker_has_left_is_no_crash() -> None:
+    class Refusing(Counter):
+        async def handle(self, message: Message[Any]) -> Any:
+            await super().handle(message)
+            raise Refused
+
+    async with open_supervisor() as supervisor, trio.open_nursery() as nursery:
+        ref = await supervisor.start_child(ChildSpec("refusing", Refusing))
+        hold = Hold()
+        ask = await asking(nursery, ref, hold)
+        ask.scope.cancel()
+        await settle()
+        hold.release.set()
+        await settle()
+        assert supervisor.tree().children[0].life == 1
 
 
 async def test_a_rejection_that_nobody_asked_for_is_a_crash() -> None:
@@ -249,6 +268,7 @@ async def test_an_ask_from_a_cancelled_scope_is_not_sent() -> None:
         with trio.CancelScope() as scope:
             scope.cancel()
             await ref.tell(Add())
+        assert supervisor.tree().children[0].queued == 0
         assert await ref.ask(GetCount()) == 0
 
 

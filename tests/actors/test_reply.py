@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import outcome
 import pytest
 import trio
 import trio.testing
 
 from actors import Actor, ActorDied, ActorStopped, ChildSpec, Deferred, Message, Supervisor, open_supervisor
+from actors.reply import Reply
 from tests.actors.toys import Add, Boom, Counter, Finish, GetCount, Hold, Later, Raise, asking, counter, settle
 
 
@@ -41,6 +43,27 @@ async def test_a_second_answer_is_an_error_in_the_actor() -> None:
             actor.promises[0].fail(Boom())
         await settle()
         assert ask.value == "one"
+
+
+async def test_the_first_answer_counts_whatever_follows() -> None:
+    reply: Reply[str] = Reply()
+    assert reply.settle(outcome.Value("first"))
+    assert not reply.settle(outcome.Error(Boom()))
+    assert await reply.wait() == "first"
+
+
+async def test_what_was_answered_or_abandoned_is_forgotten() -> None:
+    """An actor that answers for ever must not grow."""
+    async with open_supervisor() as supervisor, trio.open_nursery() as nursery:
+        actor, ref = await start(supervisor)
+        first = await asking(nursery, ref, Later())
+        await asking(nursery, ref, Later())
+        assert actor._life is not None
+        assert len(actor._life._owed) == 2
+        first.scope.cancel()
+        actor.promises[1].reply("two")
+        await settle()
+        assert len(actor._life._owed) == 0
 
 
 async def test_when_the_asker_leaves_the_actor_is_called_back_and_a_late_answer_is_harmless() -> None:
