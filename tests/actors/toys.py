@@ -106,6 +106,26 @@ class Counter(Actor):
         raise error
 
 
+class SlowStart(Counter):
+    """Takes some checkpoints to get ready."""
+
+    async def started(self) -> None:
+        self.log.append(f"{self.name} begins")
+        for _ in range(3):
+            await trio.lowlevel.checkpoint()
+        await super().started()
+
+
+class Stuck(Counter):
+    """Never gets ready."""
+
+    async def started(self) -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            self.log.append(f"{self.name} undone")
+
+
 def counter(name: str = "counter", log: list[str] | None = None, **options: Any) -> ChildSpec:
     """A child that counts."""
     return ChildSpec(name, lambda: Counter(log, name), **options)
