@@ -57,6 +57,7 @@ class Execution:
         self._container = container
         self._on_end = on_end
         self._running = False
+        self._awaited = True
         self._terminal: int | None = None
         self._began = time.monotonic_ns()
         self._end: Exited | None = None  # of the first process
@@ -93,6 +94,8 @@ class Execution:
             self._close_streams()
             raise
         self._running = True
+        if not self._awaited:
+            self.release()
         if self._group_gone:
             self.group_gone()
         self._changed()
@@ -115,6 +118,13 @@ class Execution:
         """No process of the container is left."""
         self.first_process_ended(signal.SIGKILL, reason)
         self.group_gone()
+
+    def release(self) -> None:
+        """Nobody follows, or is about to: the command is not to be held up by its output."""
+        self._awaited = False
+        self.follower = None
+        for output in self.outputs.values():
+            output.detach()
 
     async def kill(self, number: int) -> bool:
         """Signals the process group; False when none is left. Raises `ContainerError`."""

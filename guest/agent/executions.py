@@ -46,7 +46,11 @@ class Executions:
         launch = asyncio.get_running_loop().create_task(self._launch(execution, start, request))
         self._launches.add(launch)
         launch.add_done_callback(self._launched)
-        await asyncio.shield(launch)
+        try:
+            await asyncio.shield(launch)
+        except asyncio.CancelledError:
+            execution.release()
+            raise
         return execution
 
     async def find(self, name: str) -> Execution:

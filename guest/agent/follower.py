@@ -59,9 +59,7 @@ class Follower:
     def release(self) -> None:
         """Takes no more. Does nothing when done before, or when superseded."""
         if self._execution.follower is self:
-            self._execution.follower = None
-            for output in self._execution.outputs.values():
-                output.detach()
+            self._execution.release()
 
     async def events(self) -> AsyncIterator[ExecEvent]:
         """From Started to Exited."""

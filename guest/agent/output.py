@@ -34,9 +34,9 @@ class Chunk:
 class OutputStream:
     """Reads a pipe or a terminal into its buffer, and hands out what the one attached reader may have.
 
-    With a reader attached, nothing is lost: when the buffer is full of bytes that it did not take, no more is read,
-    and the command blocks. Without one, the newest bytes are kept, and the command goes on. `on_change` is called when
-    there is something new to take.
+    With a reader attached, and before the first one, nothing is lost: when the buffer is full of bytes that it did not
+    take, no more is read, and the command blocks. After `detach` the newest bytes are kept, and the command goes on.
+    `on_change` is called when there is something new to take.
     """
 
     def __init__(self, descriptor: int | None, on_change: Callable[[], None], *, text: bytes = b"") -> None:
@@ -46,7 +46,7 @@ class OutputStream:
         self._on_change = on_change
         self._buffer = OutputBuffer(CAPACITY)
         self._buffer.append(text)
-        self._position: int | None = None  # of the attached reader
+        self._position: int | None = 0  # of the attached reader
         self._limit = 0  # up to which it may be sent
         self._eof_taken = False
         self._reading = False

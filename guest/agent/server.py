@@ -28,17 +28,17 @@ class Agent:
     """The services and what they share. `launcher` is the socket of the container's launcher."""
 
     def __init__(self, launcher: socket.socket, machine: Machine, *, disks: str, root: str) -> None:
-        executions = Executions()
+        self.executions = Executions()
         self.container = ContainerClient(
             launcher,
-            on_exit=executions.first_process_ended,
-            on_group_gone=executions.group_gone,
-            on_end=executions.container_ended,
+            on_exit=self.executions.first_process_ended,
+            on_group_gone=self.executions.group_gone,
+            on_end=self.executions.container_ended,
         )
         containers = ContainerService(self.container, disks=disks, root=root)
         self._guest = GuestService(machine, self.container)
         self._server = Server(
-            [self._guest, containers, ExecutionService(containers, executions)], config=_CONFIGURATION
+            [self._guest, containers, ExecutionService(containers, self.executions)], config=_CONFIGURATION
         )
 
     async def serve(self, connect: Callable[[], Awaitable[int]], on_connected: Callable[[], None]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,26 @@ def test_ended_executions_are_kept_until_newer_ones_take_their_place(image: Path
                 assert (await executions.find(f"e{index}")).exited is not None
             # What is forgotten leaves its id free.
             await executions.start(container, start("nope", execution_id="e0"))
+
+    run_async(scenario())
+
+
+def test_a_start_that_is_cancelled_leaves_a_command_that_runs_to_its_end(image: Path, tmp_path: Path) -> None:
+    """At whatever moment: nobody follows it, and its output does not hold it up."""
+
+    async def scenario() -> None:
+        async with running_agent(tmp_path, image) as rig:
+            executions = rig.agent.executions
+            for turns in range(8):
+                request = start("head", "-c", str(3 * CAPACITY), "/dev/zero", execution_id=f"e{turns}")
+                starting = asyncio.create_task(executions.start(rig.agent.container, request))
+                for _ in range(turns):
+                    await asyncio.sleep(0)
+                starting.cancel()
+                await asyncio.gather(starting, return_exceptions=True)
+                if turns > 0:  # Otherwise it never began.
+                    execution = await executions.find(request.execution_id)
+                    await execution.ended.wait()
 
     run_async(scenario())
 

@@ -68,9 +68,25 @@ def test_with_a_reader_that_takes_nothing_the_command_blocks_and_nothing_is_lost
     run_async(scenario())
 
 
+def test_before_the_first_reader_nothing_is_lost() -> None:
+    """However long it takes from the command's start until its host reads."""
+
+    async def scenario() -> None:
+        pipe = Pipe()
+        data = os.urandom(3 * CAPACITY)
+        written = await pipe.write(data)
+        assert written < len(data)
+        pipe.stream.attach(0, UNLIMITED)
+        os.close(pipe.writer)
+        assert await pipe.take_all() == data[:written]
+
+    run_async(scenario())
+
+
 def test_without_a_reader_the_command_runs_on_and_the_newest_bytes_are_kept() -> None:
     async def scenario() -> None:
         pipe = Pipe()
+        pipe.stream.detach()
         data = os.urandom(3 * CAPACITY)
         assert await pipe.write(data) == len(data)
         os.close(pipe.writer)
