@@ -27,7 +27,7 @@ class Footprint:
 
 def box_files(home: Path, sockets: Path) -> list[Path]:
     """The boxes' disks and sockets."""
-    return [*home.glob("runs/*/boxes/*"), *sockets.glob("*/*")]
+    return [*(path for run in _runs(home, sockets) for path in run.glob("boxes/*")), *sockets.glob("*/*")]
 
 
 def machines(sockets: Path) -> frozenset[int]:
@@ -41,7 +41,14 @@ def take_footprint(home: Path, sockets: Path) -> Footprint:
         children=frozenset(children(os.getpid())),
         machines=machines(sockets),
         descriptors=frozenset(open_files()),
-        files=frozenset([*sockets.rglob("*"), *(home / "runs").rglob("*"), *home.glob("*/.*"), *home.glob("*/*.tmp")]),
+        files=frozenset(
+            [
+                *sockets.rglob("*"),
+                *(path for run in _runs(home, sockets) for path in (run, *run.rglob("*"))),
+                *home.glob("*/.*"),
+                *home.glob("*/*.tmp"),
+            ]
+        ),
         mounts=frozenset(Path("/proc/self/mountinfo").read_text().splitlines()),
         tasks=frozenset(_tasks()),
     )
@@ -56,6 +63,14 @@ def nothing_left(home: Path, sockets: Path) -> Iterator[None]:
     finally:
         changes = _changes(before, take_footprint(home, sockets))
         assert not changes, f"left behind (+) or lost (-): {changes}"
+
+
+def _runs(home: Path, sockets: Path) -> Iterator[Path]:
+    """The runtimes' folders in the home, but for those of other programs, whose sockets are elsewhere."""
+    for run in home.glob("runs/*"):
+        link = run / "sockets"
+        if not link.is_symlink() or link.readlink().parent == sockets:
+            yield run
 
 
 def _changes(before: Footprint, after: Footprint) -> list[str]:

@@ -94,8 +94,8 @@ async def test_a_stop_gives_processes_their_grace_and_then_kills_them(home: Path
                     await box.remove()
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(box.stop, 2)
-                    nursery.start_soon(box.stop, 0)
                     await state_is(box, boxlite.BoxState.STOPPING)
+                    nursery.start_soon(box.stop, 0)
                     with pytest.raises(boxlite.IllegalTransition, match=r"'start' is not possible.*stopping"):
                         await box.start()
                 assert await asked.stdout.receive_some() == b"asked\n"

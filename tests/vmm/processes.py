@@ -11,19 +11,24 @@ import trio
 
 def alive(pid: int) -> bool:
     """Whether the process runs; one that has ended and waits to be reaped does not."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-    return stat.rpartition(")")[2].split()[0] not in "ZX"
+    status = _status(pid)
+    return status is not None and status[0] not in "ZX"
 
 
 def children(pid: int) -> set[int]:
     """The processes, dead or alive, that `pid` has not reaped."""
-    found: set[int] = set()
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        found.update(map(int, (task / "children").read_text().split()))
-    return found
+    # Not by /proc/PID/task/*/children, where those of a thread that ends at this moment are missing.
+    statuses = {int(name): _status(int(name)) for name in os.listdir("/proc") if name.isdigit()}
+    return {child for child, status in statuses.items() if status is not None and int(status[1]) == pid}
+
+
+def _status(pid: int) -> list[str] | None:
+    """The fields of /proc/PID/stat after the program's name: state, parent and so on (proc(5))."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return stat.rpartition(")")[2].split()
 
 
 def open_files() -> set[str]:
