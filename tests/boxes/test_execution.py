@@ -12,7 +12,7 @@ import trio
 import boxlite
 from boxlite import Cancelled, Execution, Exited, Signalled, TimedOut
 from boxlite.boxes.streams import WINDOW
-from tests.boxes.guest_processes import PATIENCE, is_running, shell, wait_gone
+from tests.boxes.guest_processes import PATIENCE, is_running, shell, wait_gone, wait_running
 from tests.shared_box import SharedBox, in_shared_box
 
 MIB = 1 << 20
@@ -122,8 +122,8 @@ def test_a_slow_reader_does_not_make_a_command_time_out(shared_box: SharedBox, m
     monkeypatch.setattr("boxlite.boxes.execution.GUEST_GRACE", 0.5)
 
     async def test(box: boxlite.Box) -> None:
-        async with box.exec(["head", "-c", str(WINDOW + 50_000), "/dev/zero"], timeout=1) as execution:
-            await trio.sleep(2.5)
+        async with box.exec(["head", "-c", str(WINDOW + 50_000), "/dev/zero"], timeout=4) as execution:
+            await trio.sleep(5)
             assert len(await read_all(execution.stdout)) == WINDOW + 50_000
             assert await execution.wait() == Exited(0)
 
@@ -173,7 +173,7 @@ async def test_leaving_by_a_cancellation_stops_it_too(box: boxlite.Box) -> None:
 async def test_leaving_stops_what_an_ended_command_left_in_its_group(box: boxlite.Box) -> None:
     async with box.exec(shell("sleep 62005 >/dev/null 2>&1 & echo up")) as execution:
         assert await execution.wait() == Exited(0)
-        assert await is_running(box, "sleep 62005")
+        await wait_running(box, "sleep 62005")
     await wait_gone(box, "sleep 62005")
     assert execution.outcome == Exited(0)
 
@@ -194,7 +194,7 @@ async def test_a_daemon_that_left_the_group_is_neither_waited_for_nor_killed(box
     async with box.exec(shell("setsid sleep 62007 & sleep 0.2; echo up")) as execution:
         assert await read_all(execution.stdout) == b"up\n"
         assert await execution.wait() == Exited(0)
-    assert await is_running(box, "sleep 62007")
+    await wait_running(box, "sleep 62007")
     await box.run(["killall", "sleep"])
 
 

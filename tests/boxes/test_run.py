@@ -181,7 +181,7 @@ async def test_a_background_process_that_keeps_the_output_open_is_waited_for(box
 async def test_a_background_process_that_let_go_of_the_output_lives_on(box: boxlite.Box) -> None:
     """As with `docker exec`: one command starts a server, the next one uses it."""
     await box.run(shell("sleep 61004 >/dev/null 2>&1 & echo started"))
-    assert await is_running(box, "sleep 61004")
+    await wait_running(box, "sleep 61004")
     await box.run(["killall", "sleep"])
 
 
