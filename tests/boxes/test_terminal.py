@@ -62,12 +62,12 @@ async def test_it_echoes(box: boxlite.Box) -> None:
 
 @in_shared_box
 async def test_control_c_interrupts(box: boxlite.Box) -> None:
-    script = "trap 'echo caught; exit' INT; echo ready; while :; do sleep 0.1; done"
+    script = "trap 'echo caught; exit 5' INT; echo ready; while :; do sleep 0.1; done"
     async with box.exec(shell(script), tty=True) as execution:
         await read_until(execution, b"ready")
         await send(execution, b"\x03")
         await read_until(execution, b"caught")
-        assert await execution.wait() == Exited(0)
+        assert await execution.wait() == Exited(5)
 
 
 @in_shared_box
