@@ -25,6 +25,7 @@ from boxlite.errors import (
     UserNotFound,
     WorkdirNotFound,
 )
+from boxlite.portal.checks import spoken
 from boxlite.portal.session import CreditGate
 from proto.boxlite import v1
 
@@ -263,18 +264,19 @@ def _outcome(exited: v1.Exited) -> Outcome:
         return TimedOut()
     if exited.signal:
         return Signalled(exited.signal)
-    return Exited(exited.exit_code, exited.message)
+    return Exited(exited.exit_code, spoken(exited.message))
 
 
 def _start_error(box: str, failed: v1.StartFailed) -> BoxliteError:
+    message = spoken(failed.message)
     match failed.reason:
         case v1.StartFailure.WORKDIR:
-            return WorkdirNotFound(box, failed.message)
+            return WorkdirNotFound(box, message)
         case v1.StartFailure.USER:
-            return UserNotFound(box, failed.message)
+            return UserNotFound(box, message)
         case v1.StartFailure.TOO_LONG:
-            return ArgumentsTooLong(f"box {box}: {failed.message}")
+            return ArgumentsTooLong(f"box {box}: {message}")
         case v1.StartFailure.INVALID:
-            return InvalidCommand(f"box {box}: {failed.message}")
+            return InvalidCommand(f"box {box}: {message}")
         case _:
-            return CommandNotStarted(box, failed.message)
+            return CommandNotStarted(box, message)

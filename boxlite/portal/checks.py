@@ -11,7 +11,12 @@ from typing import TypeVar
 
 import betterproto2
 
+from boxlite.vmm.console import printable
+
 M = TypeVar("M")
+
+MAX_SPOKEN = 1000
+"""Characters of a guest's message that are shown."""
 
 _SCALARS = {"bool": bool, "bytes": bytes, "float": float, "int": int, "str": str}
 
@@ -30,3 +35,8 @@ def checked(message: M) -> M:
         elif value is not None and not isinstance(value, betterproto2.Enum):
             raise TypeError(f"{type(message).__name__}.{field.name} is {type(value).__name__}, not {field.type}")
     return message
+
+
+def spoken(message: str) -> str:
+    """What a guest says for a person to read: short, and safe to show on a terminal."""
+    return printable(message[:MAX_SPOKEN].encode(errors="replace")).replace("\n", " ")

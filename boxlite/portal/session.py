@@ -15,7 +15,7 @@ from grpclib.const import Cardinality, Status
 from grpclib.exceptions import GRPCError
 
 from boxlite.errors import GuestRefused, PortalLost
-from boxlite.portal.checks import checked
+from boxlite.portal.checks import checked, spoken
 from boxlite.portal.connection import GuestChannel
 from boxlite.portal.input import InputCall
 from proto.boxlite.v1 import (
@@ -169,13 +169,14 @@ class Session:
             try:
                 return await call()
             except GRPCError as error:
+                said = spoken(error.message or error.status.name)
                 if error.status is Status.UNKNOWN:
-                    raise PortalLost(self._box, f"the guest broke the portal's protocol: {error.message}") from error
-                raise GuestRefused(self._box, error.message or error.status.name) from error
+                    raise PortalLost(self._box, f"the guest broke the portal's protocol: {said}") from error
+                raise GuestRefused(self._box, said) from error
             except (GuestRefused, PortalLost):
                 raise
             except Exception as error:
-                raise PortalLost(self._box, f"the connection to the guest ended: {error}") from error
+                raise PortalLost(self._box, f"the connection to the guest ended: {spoken(str(error))}") from error
 
         result: T = await self._loop.run_aio_coroutine(guarded())
         return result

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from boxlite.portal.checks import checked
+from boxlite.portal.checks import MAX_SPOKEN, checked, spoken
 from proto.boxlite import v1
 
 
@@ -42,3 +42,7 @@ def test_any_bytes_are_a_well_typed_event_or_an_error(raw: bytes) -> None:
     if event.exited is not None:
         assert isinstance(event.exited.exit_code, int)
         assert isinstance(event.exited.message, str)
+
+
+def test_what_a_guest_says_cannot_steer_a_terminal_or_fill_the_screen() -> None:
+    assert spoken("no\x1b[2J such\x07 user\n" + "x" * 5000) == "no such user " + "x" * (MAX_SPOKEN - 18)
