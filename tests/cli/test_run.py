@@ -46,6 +46,13 @@ def nothing_is_left(home: Path) -> bool:
     return not machines(home) and not list((home / "runs").iterdir())
 
 
+async def expect(box: trio.Process, text: bytes) -> None:
+    """Reads what the command prints next; where it is something else, stderr may say why."""
+    assert box.stdout is not None
+    said = await box.stdout.receive_some()
+    assert said == text, (said, await read_to_end(box.stderr))
+
+
 async def test_streams_are_copied_byte_for_byte_and_the_status_is_the_commands(
     open_process: OpenProcess, home: Path
 ) -> None:
@@ -92,10 +99,9 @@ async def test_the_first_signal_is_the_commands_and_the_second_removes_the_box(
     open_process: OpenProcess, home: Path
 ) -> None:
     async with open_process(*RUN, "builtin/python", "--", "python3", "-c", CATCH_SIGTERM) as box:
-        assert box.stdout is not None
-        assert await box.stdout.receive_some() == b"ready\n"
+        await expect(box, b"ready\n")
         box.send_signal(signal.SIGTERM)
-        assert await box.stdout.receive_some() == b"caught\n"
+        await expect(box, b"caught\n")
         box.send_signal(signal.SIGTERM)
         assert await read_to_end(box.stderr) == b""
     assert box.returncode == 128 + signal.SIGTERM
@@ -114,8 +120,7 @@ async def test_ctrl_c_during_the_boot_ends_it(open_process: OpenProcess, home: P
 
 async def test_a_machine_that_dies_under_the_command_is_told_with_125(open_process: OpenProcess, home: Path) -> None:
     async with open_process(*RUN, "builtin/python", "--", "sh", "-c", "echo ready; sleep 1000") as box:
-        assert box.stdout is not None
-        assert await box.stdout.receive_some() == b"ready\n"
+        await expect(box, b"ready\n")
         (machine,) = machines(home)
         os.kill(machine, signal.SIGKILL)
         told = (await read_to_end(box.stderr)).decode()
@@ -139,7 +144,7 @@ async def test_a_terminal_is_the_commands_own_and_comes_back_as_it_was(open_proc
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 90, 0, 0))
     before = termios.tcgetattr(slave)
 
-    async def expect(pattern: bytes) -> None:
+    async def see(pattern: bytes) -> None:
         seen = b""
         while not re.search(pattern, seen):
             await trio.lowlevel.wait_readable(master)
@@ -147,17 +152,17 @@ async def test_a_terminal_is_the_commands_own_and_comes_back_as_it_was(open_proc
 
     arguments = ("-it", "-e", "PS1=(box) ", "builtin/python", "--", "sh")
     async with open_process(*RUN, *arguments, stdin=slave, stdout=slave, stderr=slave) as box:
-        await expect(rb"\(box\) ")
+        await see(rb"\(box\) ")
         os.write(master, b"stty size; echo $TERM\n")
-        await expect(rb"\n30 90\r\n" + os.fsencode(os.environ.get("TERM", "")))
+        await see(rb"\n30 90\r\n" + os.fsencode(os.environ.get("TERM", "")))
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 44, 111, 0, 0))
         box.send_signal(signal.SIGWINCH)  # which the terminal itself sends to those whose terminal it is
         os.write(master, b"until stty size | grep '44 111'; do sleep 0.1; done\n")
-        await expect(rb"\n44 111\r\n")
+        await see(rb"\n44 111\r\n")
         os.write(master, b"sh -c 'echo run''ning; exec sleep 1000'\n")
-        await expect(rb"\nrunning\r\n")
+        await see(rb"\nrunning\r\n")
         os.write(master, b"\x03")
-        await expect(rb"\(box\) ")
+        await see(rb"\(box\) ")
         os.write(master, b"(exit 42)\n\x04")
         await box.wait()
     assert box.returncode == 42
