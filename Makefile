@@ -60,6 +60,7 @@ lint: setup
 	$(BIN)/ruff check --quiet
 	$(BIN)/ruff format --quiet --check
 	$(BIN)/mypy
+	$(BIN)/mypy docs/examples/*.py
 	$(BIN)/lint-imports
 
 proto: setup
