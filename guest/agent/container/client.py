@@ -232,6 +232,8 @@ class ContainerClient:
         for reply in replies:
             if reply is not None and not reply.done():
                 reply.set_exception(ContainerError(reason))
+                # Its asker may be gone by now; that is nothing to complain of.
+                reply.exception()
         self._writable.set()
         self._ended.set()
         self._on_end(reason)

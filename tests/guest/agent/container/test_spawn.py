@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+
 import pytest
 
 from guest.agent.container.messages import Spawn
@@ -50,8 +52,11 @@ def test_a_command_is_the_leader_of_its_session_and_group(box: Shared) -> None:
 
 
 def test_signals_are_neither_ignored_nor_blocked(box: Shared) -> None:
+    """But for the two that the C library keeps for itself: no program can name them, and some launchers ignore them."""
     run = box.shell("exec grep -E 'Sig(Blk|Ign|Cgt)' /proc/self/status")
-    assert {line.split()[1] for line in run.stdout.splitlines()} == {b"0000000000000000"}
+    nameable = sum(1 << number - 1 for number in signal.valid_signals())
+    masks = [int(line.split()[1], 16) & nameable for line in run.stdout.splitlines()]
+    assert masks == [0, 0, 0]
 
 
 def test_numbers_need_no_entry(box: Shared) -> None:
