@@ -13,8 +13,8 @@ from guest.agent.container.messages import Setup
 from guest.agent.disks import is_serial
 from proto.boxlite.v1 import ContainerBase, ContainerInitReply, ContainerInitRequest
 
-# What the kernel takes as a name (64 bytes, uname(2)), and what cannot break /etc/hosts.
-_HOSTNAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,62}[A-Za-z0-9])?")
+# What the kernel takes as a name (64 bytes, uname(2)), what cannot break /etc/hosts, and all that a box may be called.
+_HOSTNAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
 
 class ContainerService(ContainerBase):

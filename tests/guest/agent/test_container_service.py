@@ -8,6 +8,8 @@ import pytest
 from grpclib.const import Status
 from grpclib.exceptions import GRPCError
 
+from boxlite.boxes.options import BoxOptions
+from boxlite.images.reference import BuiltinReference
 from proto.boxlite.v1 import ContainerInitRequest
 from tests.guest.agent.harness import Host, Shared, make_image, run_async, running_agent
 
@@ -33,6 +35,14 @@ def test_disks_must_be_mounted(box: Shared, serial: str) -> None:
 def test_what_is_no_host_name_is_refused(box: Shared, name: str) -> None:
     error = box(lambda host: init_error(host, request(hostname=name)))
     assert error.status is Status.INVALID_ARGUMENT
+
+
+@pytest.mark.parametrize("name", ["my_box", "a.", "a-", "A_.-" * 15 + "xyz"])
+def test_every_name_of_a_box_is_taken_for_a_host_name(box: Shared, name: str) -> None:
+    """The kernel takes any of them (uname(2)). What is refused here is only a second container."""
+    assert BoxOptions(BuiltinReference("python"), name=name).name == name
+    error = box(lambda host: init_error(host, request(hostname=name)))
+    assert error.status is Status.FAILED_PRECONDITION
 
 
 def test_a_second_container_is_refused(box: Shared) -> None:
