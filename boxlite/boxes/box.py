@@ -10,10 +10,11 @@ from typing import TypeVar, final
 from actors import ActorError, ActorRef, Message
 from boxlite.boxes.actor import BoxStatus, GetStatus, Remove, Stop, Use
 from boxlite.boxes.boot import Running
-from boxlite.boxes.command import Command, Text, TtySize, make_command
+from boxlite.boxes.command import Command, TtySize, make_command
 from boxlite.boxes.execution import Execution, open_execution
 from boxlite.boxes.options import BoxOptions
 from boxlite.boxes.run import MAX_OUTPUT, Completed, run_command
+from boxlite.boxes.text import Text
 from boxlite.errors import BoxCrashed, BoxliteError, BoxNotFound, InvalidCommand, RuntimeClosed
 from boxlite.runtime.messages import ForgetBox, ListBoxes
 

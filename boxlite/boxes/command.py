@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping, Sequence
-from typing import TypeAlias
 
 import attrs
 
 from boxlite.boxes.options import BoxOptions
+from boxlite.boxes.text import Text, check_user, encode, encode_variables
 from boxlite.errors import ArgumentsTooLong, InvalidCommand
 from boxlite.images.config import ImageConfig, environment_for
-
-Text: TypeAlias = str | bytes | os.PathLike[str]
-"""Text for the guest: str is encoded as Python encodes file names (UTF-8, surrogateescape), bytes go as they are."""
 
 MAX_ARGUMENT = 128 * 1024
 """Longest single argument or variable in bytes, its NUL included: MAX_ARG_STRLEN of Linux (execve(2))."""
@@ -27,13 +23,15 @@ MAX_TIMEOUT = 1e9
 
 _POINTER = 8
 
+_CELLS = [attrs.validators.instance_of(int), attrs.validators.ge(0), attrs.validators.lt(1 << 16)]
+
 
 @attrs.frozen
 class TtySize:
     """The size of a terminal, in character cells."""
 
-    rows: int = attrs.field(default=24, validator=[attrs.validators.ge(0), attrs.validators.lt(1 << 16)])
-    columns: int = attrs.field(default=80, validator=[attrs.validators.ge(0), attrs.validators.lt(1 << 16)])
+    rows: int = attrs.field(default=24, validator=_CELLS)
+    columns: int = attrs.field(default=80, validator=_CELLS)
 
 
 @attrs.frozen
@@ -54,12 +52,12 @@ class Command:
         The command's own variables win over the box's, which win over the image's. A relative `cwd` is below the
         image's. Raises `ArgumentsTooLong` where all variables together are too many.
         """
-        env = _encode_env(environment_for(config, box.env)) | dict(self.env)
+        env = encode_variables(environment_for(config, box.env)) | dict(self.env)
         _check_size(self.argv, env)
-        working_dir = _encode("image's working directory", config.working_dir or "/")
+        working_dir = encode("image's working directory", config.working_dir or "/")
         cwd = os.path.normpath(os.path.join(b"/", working_dir, self.cwd or b""))
         user = next(user for user in (self.user, box.user, config.user, "") if user is not None)
-        _check_user(user)
+        check_user(user)
         return attrs.evolve(self, env=env, cwd=cwd, user=user)
 
 
@@ -76,7 +74,7 @@ def make_command(
     """Checks a command before anything is started for it; raises `InvalidCommand` or `ArgumentsTooLong`."""
     if isinstance(argv, str | bytes | os.PathLike):
         raise InvalidCommand(f"a command is a sequence of arguments, not one string: write ['sh', '-c', {argv!r}]")
-    arguments = tuple(_encode("argument", argument) for argument in argv)
+    arguments = tuple(encode("argument", argument) for argument in argv)
     if not arguments:
         raise InvalidCommand("the command is empty: give at least the program's name")
     if not arguments[0]:
@@ -84,44 +82,18 @@ def make_command(
     if timeout is not None and not timeout > 0:
         raise InvalidCommand(f"timeout must be a positive number of seconds, not {timeout!r}")
     if user is not None:
-        _check_user(user)
-    variables = _encode_env(env or {})
+        check_user(user)
+    variables = encode_variables(env or {})
     _check_size(arguments, variables)
     return Command(
         arguments,
         variables,
-        cwd=None if cwd is None else _encode("working directory", cwd),
+        cwd=None if cwd is None else encode("working directory", cwd),
         user=user,
         tty=tty,
-        timeout=None if timeout is None else min(timeout, MAX_TIMEOUT),
+        timeout=None if timeout is None else min(float(timeout), MAX_TIMEOUT),
         merge_stderr=merge_stderr,
     )
-
-
-def _encode(what: str, value: Text) -> bytes:
-    try:
-        encoded = os.fsencode(value)
-    except (TypeError, UnicodeEncodeError) as error:
-        raise InvalidCommand(f"the {what} {value!r} is no text for a command: {error}") from error
-    if b"\0" in encoded:
-        raise InvalidCommand(f"the {what} {value!r} contains a NUL byte, which no command can receive")
-    return encoded
-
-
-def _encode_env(env: Mapping[str, str]) -> dict[bytes, bytes]:
-    encoded = {}
-    for name, value in env.items():
-        key = _encode("name of an environment variable", name)
-        if not key or b"=" in key:
-            raise InvalidCommand(f"{name!r} is no name for an environment variable: it is empty or contains '='")
-        encoded[key] = _encode(f"value of the environment variable {name}", value)
-    return encoded
-
-
-def _check_user(user: str) -> None:
-    # A lone surrogate cannot travel: the protocol's strings are UTF-8.
-    if re.search(r"[\0\n\ud800-\udfff]", user):
-        raise InvalidCommand(f"the user {user!r} has a character that no user's name can have")
 
 
 def _check_size(argv: tuple[bytes, ...], env: Mapping[bytes, bytes]) -> None:
