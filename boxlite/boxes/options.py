@@ -9,7 +9,8 @@ from types import MappingProxyType
 
 import attrs
 
-from boxlite.errors import InvalidOptions
+from boxlite.boxes.text import check_user, encode_variables
+from boxlite.errors import InvalidCommand, InvalidOptions
 from boxlite.images.reference import Reference
 
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,62}")
@@ -42,9 +43,12 @@ class BoxOptions:
     disk_mib: int = 4096
     env: Mapping[str, str] = attrs.field(factory=dict, converter=_frozen)
     user: str | None = None
-    boot_timeout: float | None = None
+    boot_timeout: float | None = attrs.field(default=None, converter=attrs.converters.optional(float))
 
     def __attrs_post_init__(self) -> None:
+        for count in ("cpus", "memory_mib", "disk_mib"):
+            number = getattr(self, count)
+            _require(isinstance(number, int), f"{count} must be a whole number, not {number!r}")
         _require(
             _NAME.fullmatch(self.name) is not None,
             f"a box's name has 1 to 63 of [a-zA-Z0-9_.-] and starts with a letter or digit; {self.name!r} does not",
@@ -62,6 +66,11 @@ class BoxOptions:
             self.boot_timeout is None or self.boot_timeout > 0,
             f"boot_timeout must be a positive number of seconds, not {self.boot_timeout}",
         )
+        try:
+            encode_variables(self.env)
+            check_user(self.user or "")
+        except InvalidCommand as error:
+            raise InvalidOptions(str(error)) from error
 
 
 def _require(condition: bool, message: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -87,6 +88,11 @@ def test_a_timeout_beyond_every_clock_is_a_very_long_one(timeout: float) -> None
     assert command(["true"], timeout=timeout).timeout == MAX_TIMEOUT
 
 
+def test_a_timeout_of_another_numeric_type_is_taken_as_seconds() -> None:
+    """What only fails beside the box's clock would end the whole box."""
+    assert type(command(["true"], timeout=Decimal(3)).timeout) is float
+
+
 @pytest.mark.parametrize(
     ("working_dir", "cwd", "expected"),
     [("", None, b"/"), ("/srv", None, b"/srv"), ("/srv", "/x", b"/x"), ("/srv", "..", b"/"), ("/", "../../x", b"/x")],
@@ -107,3 +113,5 @@ def test_a_terminal_has_a_sensible_size() -> None:
         TtySize(rows=-1)
     with pytest.raises(ValueError, match="columns"):
         TtySize(columns=1 << 16)
+    with pytest.raises(TypeError, match="rows"):
+        TtySize(rows=1.5)  # type: ignore[arg-type]
