@@ -23,6 +23,9 @@ R = TypeVar("R")
 STOP_GRACE = 10.0
 """Seconds between SIGTERM and SIGKILL that `Box.stop` gives by default, as `docker stop` does."""
 
+MAX_STOP_GRACE = 1e6
+"""The longest such time, more than eleven days; a longer one, also an infinite one, is taken for this."""
+
 
 @final
 class Box:
@@ -61,11 +64,11 @@ class Box:
     async def stop(self, grace: float = STOP_GRACE) -> None:
         """Stops the box: SIGTERM, `grace` seconds later SIGKILL, then the power. Returns when it has; its disk is kept.
 
-        Does nothing where the box does not run. Cancelling does not undo it.
+        Does nothing where the box does not run. Raises ValueError for a negative `grace`. Cancelling does not undo it.
         """
-        if grace < 0:
-            raise ValueError(f"grace must not be negative, and is {grace}")
-        await self._ask(Stop(grace))
+        if not grace >= 0:
+            raise ValueError(f"grace must be a number of seconds that is not negative, and is {grace}")
+        await self._ask(Stop(min(float(grace), MAX_STOP_GRACE)))
 
     async def remove(self, *, force: bool = False) -> None:
         """Removes the box and its disk; the name is free again. With `force` also while it runs, at once.
@@ -185,15 +188,15 @@ class Box:
 
     async def _why_gone(self, error: ActorError) -> BoxliteError:
         """What to tell whoever asked an actor that has ended."""
-        if error.__cause__ is not None:
-            return BoxCrashed(
-                self.name,
-                f"its actor crashed, which is a bug of this package, and its machine ended: {error.__cause__!r}: "
-                "remove it and create another one",
-            )
-        if any(record.ref is self._ref for record in await ask(self._runtime, ListBoxes())):
+        if all(record.ref is not self._ref for record in await ask(self._runtime, ListBoxes())):
+            return BoxNotFound(self.name, "it was removed")
+        if error.__cause__ is None:
             return _closed()
-        return BoxNotFound(self.name, "it was removed")
+        return BoxCrashed(
+            self.name,
+            f"its actor crashed, which is a bug of this package, and its machine ended: {error.__cause__!r}: "
+            "remove it and create another one",
+        )
 
 
 async def ask(ref: ActorRef, message: Message[R]) -> R:

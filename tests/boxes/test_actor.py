@@ -5,13 +5,20 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from decimal import Decimal
+from math import inf, nan
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
 
 import boxlite
-from boxlite.boxes.actor import BoxActor
+from actors import Actor, ChildSpec, Message, open_supervisor
+from boxlite.boxes.actor import BoxActor, Stop
+from boxlite.boxes.box import MAX_STOP_GRACE, Box
+from boxlite.boxes.options import BoxOptions
+from boxlite.images.reference import parse_reference
 from tests.leftovers import box_files, machines, nothing_left
 
 LIMIT = 300
@@ -145,6 +152,33 @@ async def test_a_forced_removal_ends_a_start_and_frees_the_name(home: Path, sock
             await runtime.create(IMAGE, name="b")
 
 
+class _Recorder(Actor):
+    """Stands where a box's actor does, and keeps what it was told."""
+
+    def __init__(self, graces: list[float]) -> None:
+        self._graces = graces
+
+    async def handle(self, message: Message[Any]) -> Any:
+        assert isinstance(message, Stop)
+        self._graces.append(message.grace)
+
+
+async def test_a_box_s_actor_is_told_a_grace_that_clock_and_protocol_can_hold() -> None:
+    """Both would fail inside of the actor otherwise, which is a crash of the box."""
+    graces: list[float] = []
+    async with open_supervisor("test") as supervisor:
+        ref = await supervisor.start_child(ChildSpec("box", lambda: _Recorder(graces)))
+        box = Box(BoxOptions(parse_reference(IMAGE)), ref, ref)
+        for grace in (inf, 1e300, Decimal(3), 0):
+            await box.stop(grace)  # type: ignore[arg-type]
+        for impossible in (nan, -1, -inf):
+            with pytest.raises(ValueError, match="grace"):
+                await box.stop(impossible)
+    assert graces == [MAX_STOP_GRACE, MAX_STOP_GRACE, 3, 0]
+    assert {type(grace) for grace in graces} == {float}
+    assert MAX_STOP_GRACE * 1000 < 1 << 32, "grace_ms is a uint32"
+
+
 async def test_a_crash_of_a_box_s_actor_ends_that_box_and_no_other(
     home: Path, sockets: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -178,6 +212,8 @@ async def test_a_crash_of_a_box_s_actor_ends_that_box_and_no_other(
             await box.remove()
             assert [known.name for known in await runtime.list()] == ["other"]
             await runtime.create(IMAGE, name="box")
+            with pytest.raises(boxlite.BoxNotFound, match="it was removed"):
+                await box.status()
 
             async with trio.open_nursery() as nursery:
 
@@ -190,6 +226,8 @@ async def test_a_crash_of_a_box_s_actor_ends_that_box_and_no_other(
                 with trio.fail_after(5):
                     await other.remove(force=True)
             assert machines(sockets) == frozenset()
+        with pytest.raises(boxlite.RuntimeClosed):
+            await box.status()
 
 
 async def test_what_was_not_raised_on_purpose_fails_the_start_and_not_the_actor(
