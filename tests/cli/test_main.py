@@ -119,6 +119,11 @@ def test_a_reader_that_left_ends_boxlite_quietly() -> None:
     assert (done.returncode, done.stderr) == (141, "")
 
 
+def test_a_closed_stdout_is_like_one_that_goes_nowhere() -> None:
+    done = subprocess.run(["sh", "-c", f"exec {sys.executable} -m boxlite --version >&-"], stderr=subprocess.PIPE)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
 def test_shells_can_complete_options() -> None:
     """click's protocol for bash: the words so far, and the index of the one to complete."""
     done = process("--", _BOXLITE_COMPLETE="bash_complete", COMP_WORDS="boxlite run --ent", COMP_CWORD="2")
