@@ -61,8 +61,8 @@ def _status() -> int:
 
 def _flushed(status: int) -> int:
     try:
-        # Unlike sys.stdout.flush, also where stdout was closed: sys.stdout is None then.
-        print(end="", flush=True)
+        # It flushes; and where stdout was closed, so that sys.stdout is None, it does nothing.
+        click.echo(nl=False)
     except BrokenPipeError:
         # The interpreter flushes once more at its end, and would complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), STDOUT)
