@@ -11,6 +11,9 @@ import pytest
 
 from tests.shared_box import SharedBox, open_shared_box
 
+# Debian keeps e2fsprogs where an ordinary user's PATH does not lead; the product itself looks there on its own.
+os.environ["PATH"] = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"))
+
 
 @pytest.fixture(scope="session")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:

@@ -54,5 +54,5 @@ def build(part: str, directory: Path, **environment: str) -> Product:
         output if part == "root" else max((output / "blobs" / "sha256").iterdir(), key=lambda blob: blob.stat().st_size)
     )
     tree.mkdir()
-    subprocess.run(["tar", "-xf", str(tar), "-C", str(tree)], check=True, timeout=60)
+    subprocess.run(["tar", "-xpf", str(tar), "-C", str(tree)], check=True, timeout=60)
     return Product(output, tar, json.loads(record.read_text()), tree)

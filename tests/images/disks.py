@@ -1,4 +1,4 @@
-"""What the kernel and e2fsprogs make of a disk. Needs root, as the whole test suite does."""
+"""What the kernel and e2fsprogs make of a disk."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 from boxlite.images.disk import tar_to_disk
 from tests.images.archives import Member, archive
 from tests.images.dump_tree import Found
+from tests.privileges import require_root
 
 # The mount goes when the namespace goes, with its last process.
 _MOUNT_AND_DUMP = 'mount -t ext4 -o loop,ro "$1" "$2" && exec "$3" -m tests.images.dump_tree "$2"'
@@ -19,6 +20,7 @@ _MOUNT_AND_DUMP = 'mount -t ext4 -o loop,ro "$1" "$2" && exec "$3" -m tests.imag
 def mounted(disk: Path) -> dict[bytes, Found]:
     """All that the kernel reads from the disk, after e2fsck has found no fault in it."""
     check(disk)
+    require_root("loop mounts")
     with tempfile.TemporaryDirectory() as mount_point:
         command = ["unshare", "--mount", "sh", "-c", _MOUNT_AND_DUMP, "sh", str(disk), mount_point, sys.executable]
         dumped = subprocess.run(command, capture_output=True, check=True).stdout

@@ -20,6 +20,7 @@ from boxlite.images.workspace import remove_abandoned
 from tests.images.archives import Member, archive, directory, file, hard_link, symlink
 from tests.images.disks import mounted, mounted_archive
 from tests.images.layouts import COMPRESSIONS, write_layout
+from tests.privileges import require_root
 
 LOWER = archive(
     directory(b"etc"),
@@ -179,6 +180,7 @@ except StorageFull as error:
 
 @pytest.mark.parametrize("size", ["4k", "64k", "1m"])
 def test_a_full_file_system_is_named_with_what_is_needed_and_nothing_is_left(tmp_path: Path, size: str) -> None:
+    require_root("mounts of a small file system")
     tar = tmp_path / "large.tar"
     tar.write_bytes(archive(file(b"large", os.urandom(3 * 2**20))))
     (tmp_path / "full").mkdir()

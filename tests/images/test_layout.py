@@ -29,6 +29,7 @@ from tests.images.layouts import (
     write_index,
     write_layout,
 )
+from tests.privileges import require_root
 
 TAR = archive(file(b"a", b"1"))
 
@@ -230,6 +231,7 @@ class TestDamage:
             case "directory":
                 path.mkdir()
             case "device":
+                require_root("device nodes")
                 os.mknod(path, 0o020666, os.makedev(1, 5))
         write_index(tmp_path, image)
         with pytest.raises(ImageDamaged):

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.guest.agent.harness import Shared, make_image, shared_agent
+from tests.privileges import require_root
 
 
 @pytest.fixture(scope="session")
 def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    if os.geteuid() != 0:
-        pytest.skip("namespaces and mounts take root; the tests with real machines cover the same as any user")
+    require_root("namespaces and mounts")
     return make_image(tmp_path_factory.mktemp("image"))
 
 

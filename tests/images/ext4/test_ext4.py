@@ -16,6 +16,7 @@ from boxlite.images.ext4.geometry import BLOCKS_PER_GROUP, Geometry
 from boxlite.images.tree import Attributes, Directory, File, Node, Special, SpecialKind, Symlink
 from tests.images.archives import file
 from tests.images.disks import check, mounted, mounted_archive
+from tests.privileges import require_root
 
 PLAIN = Attributes(0o644)
 UUID = bytes(range(16))
@@ -110,6 +111,7 @@ def test_a_file_of_more_than_four_extents_has_a_tree_of_them(tmp_path: Path) -> 
     with spool.open("rb") as source, disk.open("wb") as target:
         write_ext4(plan_ext4(tree(big=File(PLAIN, 0, size))), source.fileno(), target.fileno(), uuid=UUID)
     check(disk)
+    require_root("loop mounts")
     (tmp_path / "mount").mkdir()
     script = 'mount -t ext4 -o loop,ro "$1" "$2" && cmp "$2/big" "$3"'
     command = ["unshare", "--mount", "sh", "-c", script, "sh", str(disk), str(tmp_path / "mount"), str(spool)]
