@@ -18,6 +18,14 @@ CAPACITY = 1 << 20
 CHUNK = 64 << 10
 """Most bytes in one read, and in one message."""
 
+_SMALL_READ = 16 << 10
+_GATHER_AFTER = 3
+_GATHER_WITHIN = 0.02
+_GATHER = 0.002
+"""A command that writes small pieces without pause would cost a message each, which is most of the cost. So after some
+small reads in a row, each `_GATHER_WITHIN` seconds after the last, the next one waits until more has come together. A
+short command, and one that somebody types to, never get there."""
+
 _TERMINAL_SETTLES = 0.05
 """Seconds until what was written to a terminal is surely readable: the kernel moves it in a worker of its own."""
 
@@ -50,6 +58,9 @@ class OutputStream:
         self._limit = 0  # up to which it may be sent
         self._eof_taken = False
         self._reading = False
+        self._small_reads = 0  # in a row
+        self._last_read = 0.0
+        self._gathering = False
         self._remaining: int | None = None  # bytes to read, once no more are to come
         if descriptor is not None:
             os.set_blocking(descriptor, False)
@@ -143,10 +154,25 @@ class OutputStream:
         return min(CHUNK, CAPACITY - kept_for_reader)
 
     def _readable(self) -> None:
-        if self._room() > 0:
-            self._read()
-        else:
+        before = self._buffer.end
+        if self._room() <= 0:
             self._pause()
+        elif self._read() and self._gathers(self._buffer.end - before):
+            self._pause()
+            self._gathering = True
+            self._loop.call_later(_GATHER, self._gathered)
+
+    def _gathers(self, size: int) -> bool:
+        """Whether the next read is to wait, after one of `size` bytes."""
+        now = self._loop.time()
+        follows = size < _SMALL_READ and now - self._last_read < _GATHER_WITHIN
+        self._small_reads = self._small_reads + 1 if follows else 0
+        self._last_read = now
+        return self._small_reads >= _GATHER_AFTER
+
+    def _gathered(self) -> None:
+        self._gathering = False
+        self._resume()
 
     def _read(self) -> bool:
         """Reads once; False when there was nothing to read, or nothing more will be."""
@@ -170,7 +196,7 @@ class OutputStream:
         return True
 
     def _resume(self) -> None:
-        if self._descriptor is not None and not self._reading and self._room() > 0:
+        if self._descriptor is not None and not self._reading and not self._gathering and self._room() > 0:
             self._reading = True
             self._loop.add_reader(self._descriptor, self._readable)
 

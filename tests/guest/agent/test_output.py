@@ -177,3 +177,40 @@ def test_a_later_reader_gets_again_what_an_earlier_one_had() -> None:
         assert await pipe.take_all() == b"456789"
 
     run_async(scenario())
+
+
+def test_a_flood_of_small_writes_is_gathered() -> None:
+    """A message each would cost many times the bytes. Nothing is lost by it, nor held back at the end."""
+
+    async def scenario() -> None:
+        pipe = Pipe()
+        pipe.stream.attach(0, UNLIMITED)
+        sent = b"".join(bytes([number % 256]) * 100 for number in range(500))
+        chunks = []
+        for start in range(0, len(sent), 100):
+            await pipe.write(sent[start : start + 100])
+            while (chunk := pipe.stream.take()) is not None:
+                chunks.append(chunk.data)
+        os.close(pipe.writer)
+        chunks.append(await pipe.take_all())
+        assert b"".join(chunks) == sent
+        assert len(chunks) < 250
+
+    run_async(scenario())
+
+
+def test_a_few_small_writes_are_not_kept_waiting() -> None:
+    async def scenario() -> None:
+        pipe = Pipe()
+        pipe.stream.attach(0, UNLIMITED)
+        for piece in (b"a", b"b", b"c"):
+            os.write(pipe.writer, piece)
+            pipe.changed.clear()
+            await pipe.changed.wait()
+            taken = pipe.stream.take()
+            assert taken is not None
+            assert taken.data == piece
+        os.close(pipe.writer)
+        assert await pipe.take_all() == b""
+
+    run_async(scenario())
