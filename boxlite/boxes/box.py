@@ -112,6 +112,8 @@ class Box:
 
         Cancelling kills the command's process group.
         """
+        if not isinstance(max_output, int) or max_output < 0:
+            raise InvalidCommand(f"max_output must be a number of bytes, not {max_output!r}")
         data = None if input is None else bytes(memoryview(input))
         command, running = await self._prepare(
             argv, env=env, cwd=cwd, user=user, tty=None, timeout=timeout, stderr=stderr

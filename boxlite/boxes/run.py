@@ -87,7 +87,8 @@ async def run_command(
         if too_large:
             raise OutputTooLarge(
                 machine.box,
-                f"the command {command.argv[0]!r} wrote more than {max_output} bytes to one stream and was killed: "
+                f"the command {command.argv[0].decode(errors='replace')!r} wrote more than {max_output} bytes to one "
+                "stream and was killed: "
                 "raise max_output, or read the stream with exec",
             )
         outcome = await execution.wait()

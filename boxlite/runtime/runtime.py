@@ -159,9 +159,7 @@ def _engine_kind(engine: str) -> VmmKind | None:
     try:
         return VmmKind(engine)
     except ValueError:
-        raise InvalidOptions(
-            f"the engine is 'auto', or one of {[str(kind) for kind in VmmKind]}, not {engine!r}"
-        ) from None
+        raise InvalidOptions(f"the engine is 'auto' or 'qemu', not {engine!r}") from None
 
 
 def _holds_cancelled(error: BaseException) -> bool:

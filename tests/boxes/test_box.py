@@ -121,6 +121,16 @@ def test_what_root_in_the_container_cannot_do(shared_box: SharedBox, script: str
     shared_box.run(test)
 
 
+@pytest.mark.parametrize("user", ["root", "nobody"])
+def test_nobody_makes_a_user_namespace_and_so_gets_no_more_capabilities(shared_box: SharedBox, user: str) -> None:
+    async def test(box: boxlite.Box) -> None:
+        done = await box.run(["unshare", "-U", "true"], user=user, check=False)
+        assert done.outcome == Exited(1)
+        assert b"No space left on device" in (done.stderr or b"")  # How the kernel says that none more are allowed.
+
+    shared_box.run(test)
+
+
 @in_shared_box
 async def test_process_1_can_neither_be_killed_nor_traced(box: boxlite.Box) -> None:
     for number in ("KILL", "STOP", "TERM", "INT", "SEGV"):

@@ -160,6 +160,8 @@ async def test_too_much_output_is_an_error_and_ends_the_command(box: boxlite.Box
         await box.run(shell("head -c 1001 /dev/zero; sleep 61002"), max_output=1000)
     assert not await is_running(box, "sleep 61002")
     assert len((await box.run(["head", "-c", "1000", "/dev/zero"], max_output=1000)).stdout or b"") == 1000
+    with pytest.raises(boxlite.InvalidCommand, match="max_output"):
+        await box.run(["true"], max_output=-1)
 
 
 @in_shared_box

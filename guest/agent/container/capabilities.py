@@ -1,4 +1,4 @@
-"""The rights that processes in the container have: Docker's default set, and more in a user namespace alone."""
+"""The rights that processes in the container have: Docker's default set, and no way to more."""
 
 from __future__ import annotations
 

@@ -139,7 +139,10 @@ def _make_read_only(path: str) -> None:
 def _write_etc(hostname: str) -> None:
     """The files that Docker brings along. /etc/resolv.conf is left alone: there is no network to resolve names with."""
     hosts = f"127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n127.0.1.1\t{hostname}\n"
-    os.makedirs("/etc", 0o755, exist_ok=True)
+    try:
+        os.makedirs("/etc", 0o755, exist_ok=True)
+    except FileExistsError:
+        raise NotADirectoryError(errno.ENOTDIR, "the image's /etc is no directory") from None
     _replace("/etc/hostname", f"{hostname}\n")
     _replace("/etc/hosts", hosts)
     with contextlib.suppress(FileExistsError):
