@@ -10,7 +10,7 @@ import trio
 from rich.console import Console
 
 from benchmarks import boxes
-from benchmarks.rows import as_json, as_table
+from benchmarks.rows import as_json, as_notes, as_table
 
 
 @click.group()
@@ -26,7 +26,9 @@ def boxes_command(file: Path | None, samples: int) -> None:
     rows = trio.run(boxes.measure, samples)
     if file is not None:
         file.write_text(json.dumps(as_json(rows), indent=2) + "\n")
-    Console().print(as_table(rows))
+    console = Console(highlight=False)
+    console.print(as_table(rows))
+    console.print(as_notes(rows))
 
 
 if __name__ == "__main__":

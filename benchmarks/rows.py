@@ -49,12 +49,17 @@ def as_json(rows: Sequence[Row]) -> list[dict[str, Any]]:
 
 
 def as_table(rows: Sequence[Row]) -> Table:
-    """For a person to read."""
+    """For a person to read; the methods are in `as_notes`."""
     table = Table(title="Boxes", caption="limit: the bare engine or the guest itself doing the same, in the same run")
-    for heading in ("name", "value", "limit", "ratio", "samples", "method"):
-        table.add_column(heading, justify="left" if heading in ("name", "method") else "right")
+    for heading in ("name", "value", "limit", "ratio", "samples"):
+        table.add_column(heading, justify="left" if heading == "name" else "right", no_wrap=True)
     for row in rows:
         limit = "" if row.limit is None else f"{row.limit:.4g} {row.unit}"
         ratio = "" if row.ratio is None else f"{row.ratio:.2f}"
-        table.add_row(row.name, f"{row.value:.4g} {row.unit}", limit, ratio, str(row.samples), row.method)
+        table.add_row(row.name, f"{row.value:.4g} {row.unit}", limit, ratio, str(row.samples))
     return table
+
+
+def as_notes(rows: Sequence[Row]) -> str:
+    """How each figure was taken."""
+    return "\n".join(f"{row.name}: {row.method}" for row in rows)

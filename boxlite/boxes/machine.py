@@ -153,7 +153,7 @@ def _deadline(box: str, process: VmProcess, seconds: float | None) -> Iterator[N
     with trio.move_on_after(float("inf") if seconds is None else seconds) as scope:
         yield
     if scope.cancelled_caught:
-        raise BootFailed(box, f"the guest was not ready within {seconds} seconds", process.console.tail())
+        raise BootFailed(box, f"the guest was not ready within {seconds:g} seconds", process.console.tail())
 
 
 async def _wait_ready(
