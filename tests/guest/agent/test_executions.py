@@ -45,6 +45,9 @@ def test_a_start_that_is_cancelled_leaves_a_command_that_runs_to_its_end(image: 
                 await asyncio.gather(starting, return_exceptions=True)
                 if turns > 0:  # Otherwise it never began.
                     execution = await executions.find(request.execution_id)
+                    if not starting.cancelled():
+                        # It was quicker than the cancellation: whoever has it has to give it up.
+                        execution.release()
                     await execution.ended.wait()
 
     run_async(scenario())
