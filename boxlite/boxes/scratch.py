@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import subprocess
 from pathlib import Path
 
 import trio
 
 from boxlite.errors import DiskError
+from boxlite.programs import find_program
 
 # No journal: the disk never outlives a crash of its machine by more than a file system check could mend.
 _FORMAT = (
@@ -24,12 +23,11 @@ _FORMAT = (
     "-E",
     "lazy_itable_init=1,nodiscard",
 )
-_SBIN = ("/usr/sbin", "/sbin", "/usr/local/sbin")
 
 
 def find_mke2fs() -> str:
     """The path of mke2fs, also where the sbin directories are not in PATH; raises `DiskError` where it is missing."""
-    found = shutil.which("mke2fs") or shutil.which("mke2fs", path=os.pathsep.join(_SBIN))
+    found = find_program("mke2fs")
     if found is None:
         raise DiskError("mke2fs is not installed: install e2fsprogs")
     return found

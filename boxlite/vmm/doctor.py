@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import shutil
 import sys
 from pathlib import Path
 from typing import Final
@@ -12,6 +11,7 @@ from typing import Final
 import attrs
 
 from boxlite.errors import EngineUnavailable
+from boxlite.programs import find_program
 from boxlite.vmm.engines import INSTALL_KERNEL, INSTALL_QEMU, choose_engine, kvm_obstacle
 from boxlite.vmm.facts import HostFacts, gather_facts
 from vmm_ffi.spec import VmmKind
@@ -21,7 +21,6 @@ MEMORY_MIB: Final = 512
 
 _MIB = 1024 * 1024
 _OLDEST_PYTHON = (3, 11)
-_SYSTEM_PROGRAMS = ("/usr/sbin", "/sbin", "/usr/bin", "/bin")
 
 
 @attrs.frozen
@@ -85,9 +84,7 @@ def _kvm(facts: HostFacts) -> Check:
 
 
 def _program(name: str, program: str, install: str) -> Check:
-    # System administration programs are not in every user's PATH.
-    path = os.pathsep.join((os.environ.get("PATH", ""), *_SYSTEM_PROGRAMS))
-    found = shutil.which(program, path=path)
+    found = find_program(program)
     if found is None:
         return Check(name, False, f"{program} is not installed", install)
     return Check(name, True, found)

@@ -25,7 +25,7 @@ async def test_a_host_that_runs_these_tests_is_healthy_and_stays_as_it_was(tmp_p
 
 async def test_without_programs_the_remedy_names_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr("boxlite.vmm.doctor._SYSTEM_PROGRAMS", ())
+    monkeypatch.setattr("boxlite.programs.SYSTEM_DIRECTORIES", ())
     checks = await examined(tmp_path)
     for name, package in (("qemu", "qemu-system-x86"), ("e2fsprogs", "e2fsprogs"), ("busybox", "busybox-static")):
         assert not checks[name].ok
