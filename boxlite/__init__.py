@@ -7,11 +7,13 @@ async with boxlite.open_runtime() as runtime:
 
 from boxlite.boxes.actor import BoxStatus
 from boxlite.boxes.box import Box
+from boxlite.boxes.changes import BoxChange, Health, HealthReport
 from boxlite.boxes.command import TtySize
 from boxlite.boxes.execution import Execution
-from boxlite.boxes.lifecycle import BoxState
+from boxlite.boxes.lifecycle import BoxEvent, BoxState
 from boxlite.boxes.options import BoxOptions
 from boxlite.boxes.outcome import Cancelled, Exited, Outcome, Signalled, TimedOut, VmDied, exit_status
+from boxlite.boxes.policy import HealthCheck, RestartKind, RestartPolicy
 from boxlite.boxes.run import CommandFailed, CommandTimedOut, Completed
 from boxlite.boxes.stdin import InputStream
 from boxlite.boxes.streams import ByteStream
@@ -25,12 +27,15 @@ from boxlite.errors import (
     BoxliteError,
     BoxNotFound,
     BoxNotRunning,
+    BoxPaused,
     BoxStopped,
     CommandNotStarted,
     DiskError,
     EngineUnavailable,
+    ExecutionNotFound,
     GuestBuildFailed,
     GuestRefused,
+    HomeInUse,
     IllegalTransition,
     ImageDamaged,
     ImageError,
@@ -39,14 +44,18 @@ from boxlite.errors import (
     InvalidOptions,
     InvalidReference,
     LayerRejected,
+    OutputGap,
     OutputTooLarge,
+    OverBudget,
     PortalLost,
     RuntimeClosed,
     RuntimeFailed,
     SocketPathTooLong,
     StorageFull,
+    StoreFailed,
     UnsupportedImage,
     UserNotFound,
+    VmGone,
     WorkdirNotFound,
     ZygoteError,
 )
@@ -56,13 +65,16 @@ __all__ = [
     "ArgumentsTooLong",
     "BootFailed",
     "Box",
+    "BoxChange",
     "BoxCrashed",
     "BoxDied",
     "BoxError",
+    "BoxEvent",
     "BoxExists",
     "BoxNotFound",
     "BoxNotRunning",
     "BoxOptions",
+    "BoxPaused",
     "BoxState",
     "BoxStatus",
     "BoxStopped",
@@ -76,9 +88,14 @@ __all__ = [
     "DiskError",
     "EngineUnavailable",
     "Execution",
+    "ExecutionNotFound",
     "Exited",
     "GuestBuildFailed",
     "GuestRefused",
+    "Health",
+    "HealthCheck",
+    "HealthReport",
+    "HomeInUse",
     "IllegalTransition",
     "ImageDamaged",
     "ImageError",
@@ -89,19 +106,25 @@ __all__ = [
     "InvalidReference",
     "LayerRejected",
     "Outcome",
+    "OutputGap",
     "OutputTooLarge",
+    "OverBudget",
     "PortalLost",
+    "RestartKind",
+    "RestartPolicy",
     "Runtime",
     "RuntimeClosed",
     "RuntimeFailed",
     "Signalled",
     "SocketPathTooLong",
     "StorageFull",
+    "StoreFailed",
     "TimedOut",
     "TtySize",
     "UnsupportedImage",
     "UserNotFound",
     "VmDied",
+    "VmGone",
     "WorkdirNotFound",
     "ZygoteError",
     "exit_status",

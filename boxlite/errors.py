@@ -125,8 +125,34 @@ class BoxDied(BoxError, ConnectionError):
         self.console = console
 
 
+class BoxPaused(BoxError, RuntimeError):
+    """The box is paused, and can do nothing until it is resumed."""
+
+    def __init__(self, box: str) -> None:
+        super().__init__(box, "it is paused: resume() lets it go on")
+
+
+class VmGone(BoxliteError, ProcessLookupError):
+    """The virtual machine that a store remembers does not run any more."""
+
+
 class SocketPathTooLong(BoxliteError, ValueError):
     """The path of a Unix socket would exceed what the operating system takes."""
+
+
+# What is kept from one runtime to the next
+
+
+class HomeInUse(BoxliteError, BlockingIOError):
+    """Another runtime has this home; the message names the process."""
+
+
+class StoreFailed(BoxliteError, OSError):
+    """The database of boxes could not be read or written."""
+
+
+class OverBudget(BoxliteError, RuntimeError):
+    """The runtime has not as much memory, or as many processors, to give as the box asks for."""
 
 
 # Commands in a box
@@ -150,6 +176,22 @@ class WorkdirNotFound(BoxError, FileNotFoundError):
 
 class UserNotFound(BoxError, LookupError):
     """The user or group is not in the box's /etc/passwd or /etc/group."""
+
+
+class ExecutionNotFound(BoxError, LookupError):
+    """The guest knows no execution of this id, or not any more."""
+
+
+class OutputGap(BoxError, OSError):
+    """More was written while nobody was attached than the guest keeps. Reading again goes on after the gap.
+
+    Bytes from offset `start` up to `end` of the stream are lost.
+    """
+
+    def __init__(self, box: str, start: int, end: int) -> None:
+        super().__init__(box, f"bytes {start} to {end} of the output are lost: more was written than the guest keeps")
+        self.start = start
+        self.end = end
 
 
 class OutputTooLarge(BoxError, OverflowError):

@@ -189,7 +189,7 @@ class BoxActor(Actor):
         ended, self._current = self._current, None
         if self._state is BoxState.STARTING:
             self._cause = "" if failure is None else str(failure)
-            self._move(BoxEvent.START_CANCELLED if failure is None else BoxEvent.START_FAILED)
+            self._move(BoxEvent.START_UNDONE if failure is None else BoxEvent.START_FAILED)
         elif self._state is BoxState.STOPPING:
             self._cause = "stopped as asked"
             self._move(BoxEvent.ENDED)

@@ -20,8 +20,10 @@ class BoxState(enum.StrEnum):
     """Its container takes commands."""
     STOPPING = "stopping"
     """It was asked to stop and has not ended yet."""
+    PAUSED = "paused"
+    """Its machine's processors stand still; its memory is kept."""
     STOPPED = "stopped"
-    """It ended as it was asked to; its disk is kept and it can be started again."""
+    """It ended as it was asked to, or with its runtime; its disk is kept and it can be started again."""
     FAILED = "failed"
     """It could not start, or its machine ended on its own; its disk is kept and it can be started again."""
     REMOVED = "removed"
@@ -31,13 +33,29 @@ class BoxState(enum.StrEnum):
 class BoxEvent(enum.StrEnum):
     """What can happen to a box."""
 
+    CREATE = "create"
+    """It is new. Not in the table: there is no state before it."""
     START = "start"
     READY = "ready"
-    START_CANCELLED = "start cancelled"
+    START_UNDONE = "start undone"
+    """Nobody waits for its first start any more."""
+    RESTART_UNDONE = "restart undone"
+    """The same for a later one: mere use must not start it, since its processes and memory are gone."""
     START_FAILED = "start failed"
     STOP = "stop"
     ENDED = "ended"
+    """Its machine has ended, as was asked."""
     DIED = "died"
+    """Its machine has ended on its own, or had to be given up."""
+    PAUSE = "pause"
+    RESUME = "resume"
+    PORTAL_LOST = "portal lost"
+    """Its machine lives, but the connection to it has ended."""
+    RECONNECTED = "reconnected"
+    ADOPTED = "adopted"
+    """A new runtime has found it running."""
+    RUNTIME_ENDED = "runtime ended"
+    """Its runtime has ended, and its machine with it."""
     REMOVE = "remove"
 
 
@@ -49,12 +67,27 @@ TRANSITIONS: Mapping[tuple[BoxState, BoxEvent], BoxState] = MappingProxyType(
         (_S.CONFIGURED, _E.STOP): _S.CONFIGURED,
         (_S.CONFIGURED, _E.REMOVE): _S.REMOVED,
         (_S.STARTING, _E.READY): _S.RUNNING,
-        (_S.STARTING, _E.START_CANCELLED): _S.CONFIGURED,
+        (_S.STARTING, _E.START_UNDONE): _S.CONFIGURED,
+        (_S.STARTING, _E.RESTART_UNDONE): _S.STOPPED,
         (_S.STARTING, _E.START_FAILED): _S.FAILED,
         (_S.STARTING, _E.STOP): _S.STOPPING,
+        (_S.STARTING, _E.RUNTIME_ENDED): _S.STOPPED,
         (_S.RUNNING, _E.STOP): _S.STOPPING,
+        (_S.RUNNING, _E.PAUSE): _S.PAUSED,
+        (_S.RUNNING, _E.PORTAL_LOST): _S.RUNNING,
+        (_S.RUNNING, _E.RECONNECTED): _S.RUNNING,
+        (_S.RUNNING, _E.ADOPTED): _S.RUNNING,
         (_S.RUNNING, _E.DIED): _S.FAILED,
+        (_S.RUNNING, _E.RUNTIME_ENDED): _S.STOPPED,
+        (_S.PAUSED, _E.RESUME): _S.RUNNING,
+        (_S.PAUSED, _E.STOP): _S.STOPPING,
+        (_S.PAUSED, _E.PORTAL_LOST): _S.PAUSED,
+        (_S.PAUSED, _E.RECONNECTED): _S.PAUSED,
+        (_S.PAUSED, _E.ADOPTED): _S.PAUSED,
+        (_S.PAUSED, _E.DIED): _S.FAILED,
+        (_S.PAUSED, _E.RUNTIME_ENDED): _S.STOPPED,
         (_S.STOPPING, _E.ENDED): _S.STOPPED,
+        (_S.STOPPING, _E.RUNTIME_ENDED): _S.STOPPED,
         (_S.STOPPED, _E.START): _S.STARTING,
         (_S.STOPPED, _E.STOP): _S.STOPPED,
         (_S.STOPPED, _E.REMOVE): _S.REMOVED,

@@ -9,6 +9,7 @@ from types import MappingProxyType
 
 import attrs
 
+from boxlite.boxes.policy import HealthCheck, RestartPolicy
 from boxlite.boxes.text import check_user, encode_variables
 from boxlite.errors import InvalidCommand, InvalidOptions
 from boxlite.images.reference import Reference
@@ -23,6 +24,10 @@ def _frozen(env: Mapping[str, str]) -> Mapping[str, str]:
     return MappingProxyType(dict(env))
 
 
+def _policy(policy: RestartPolicy | str) -> RestartPolicy:
+    return RestartPolicy.parse(policy) if isinstance(policy, str) else policy
+
+
 def _made_up_name() -> str:
     return f"box-{secrets.token_hex(4)}"
 
@@ -33,7 +38,7 @@ class BoxOptions:
 
     `memory_mib` and `disk_mib` are in MiB; the disk takes what the box writes and uses space on the host only as it
     is written. `env` is added to the image's environment. `boot_timeout` is in seconds; None waits as long as the
-    caller does.
+    caller does. `detached` lets its machine run on when its runtime ends, until a later one stops it.
     """
 
     image: Reference
@@ -44,6 +49,9 @@ class BoxOptions:
     env: Mapping[str, str] = attrs.field(factory=dict, converter=_frozen)
     user: str | None = None
     boot_timeout: float | None = attrs.field(default=None, converter=attrs.converters.optional(float))
+    restart: RestartPolicy = attrs.field(factory=RestartPolicy, converter=_policy)
+    health: HealthCheck | None = None
+    detached: bool = False
 
     def __attrs_post_init__(self) -> None:
         for count in ("cpus", "memory_mib", "disk_mib"):

@@ -16,6 +16,7 @@ __all__ = (
     "ExecRequest",
     "ExecStart",
     "ExecutionBase",
+    "ExecutionInfo",
     "ExecutionStub",
     "Exited",
     "GuestBase",
@@ -26,12 +27,16 @@ __all__ = (
     "InputReply",
     "KillReply",
     "KillRequest",
+    "ListReply",
+    "ListRequest",
     "Output",
     "OutputStream",
     "PingReply",
     "PingRequest",
     "ResizeTtyReply",
     "ResizeTtyRequest",
+    "SetClockReply",
+    "SetClockRequest",
     "ShutdownReply",
     "ShutdownRequest",
     "StartFailed",
@@ -360,6 +365,44 @@ default_message_pool.register_message("boxlite.v1", "ExecStart", ExecStart)
 
 
 @dataclass(eq=False, repr=False)
+class ExecutionInfo(betterproto2.Message):
+    execution_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+
+    argv: "list[bytes]" = betterproto2.field(2, betterproto2.TYPE_BYTES, repeated=True)
+    """
+    As far as 4 KiB go.
+    """
+
+    pid: "int" = betterproto2.field(3, betterproto2.TYPE_UINT32)
+
+    tty: "bool" = betterproto2.field(4, betterproto2.TYPE_BOOL)
+
+    followed: "bool" = betterproto2.field(5, betterproto2.TYPE_BOOL)
+    """
+    Somebody follows its output.
+    """
+
+    stdout_start: "int" = betterproto2.field(6, betterproto2.TYPE_UINT64)
+    """
+    Of the oldest byte that is kept, and of the next one to come.
+    """
+
+    stdout_end: "int" = betterproto2.field(7, betterproto2.TYPE_UINT64)
+
+    stderr_start: "int" = betterproto2.field(8, betterproto2.TYPE_UINT64)
+
+    stderr_end: "int" = betterproto2.field(9, betterproto2.TYPE_UINT64)
+
+    exited: "Exited | None" = betterproto2.field(10, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    Set once it has ended.
+    """
+
+
+default_message_pool.register_message("boxlite.v1", "ExecutionInfo", ExecutionInfo)
+
+
+@dataclass(eq=False, repr=False)
 class Exited(betterproto2.Message):
     exit_code: "int" = betterproto2.field(1, betterproto2.TYPE_UINT32)
     """
@@ -480,6 +523,22 @@ default_message_pool.register_message("boxlite.v1", "KillRequest", KillRequest)
 
 
 @dataclass(eq=False, repr=False)
+class ListReply(betterproto2.Message):
+    executions: "list[ExecutionInfo]" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, repeated=True)
+
+
+default_message_pool.register_message("boxlite.v1", "ListReply", ListReply)
+
+
+@dataclass(eq=False, repr=False)
+class ListRequest(betterproto2.Message):
+    pass
+
+
+default_message_pool.register_message("boxlite.v1", "ListRequest", ListRequest)
+
+
+@dataclass(eq=False, repr=False)
 class Output(betterproto2.Message):
     stream: "OutputStream" = betterproto2.field(1, betterproto2.TYPE_ENUM, default_factory=lambda: OutputStream(0))
 
@@ -544,6 +603,25 @@ class ResizeTtyRequest(betterproto2.Message):
 
 
 default_message_pool.register_message("boxlite.v1", "ResizeTtyRequest", ResizeTtyRequest)
+
+
+@dataclass(eq=False, repr=False)
+class SetClockReply(betterproto2.Message):
+    pass
+
+
+default_message_pool.register_message("boxlite.v1", "SetClockReply", SetClockReply)
+
+
+@dataclass(eq=False, repr=False)
+class SetClockRequest(betterproto2.Message):
+    unix_time_ns: "int" = betterproto2.field(1, betterproto2.TYPE_FIXED64)
+    """
+    Nanoseconds since the epoch, on the host's clock.
+    """
+
+
+default_message_pool.register_message("boxlite.v1", "SetClockRequest", SetClockRequest)
 
 
 @dataclass(eq=False, repr=False)
@@ -747,6 +825,30 @@ class ExecutionStub(betterproto2_grpclib.ServiceStub):
             metadata=metadata,
         )
 
+    async def list(
+        self,
+        message: "ListRequest | None" = None,
+        *,
+        timeout: "float | None" = None,
+        deadline: "Deadline | None" = None,
+        metadata: "MetadataLike | None" = None,
+    ) -> "ListReply":
+        """
+        Lists the executions that the agent still knows, the oldest first.
+        """
+
+        if message is None:
+            message = ListRequest()
+
+        return await self._unary_unary(
+            "/boxlite.v1.Execution/List",
+            message,
+            ListReply,
+            timeout=timeout,
+            deadline=deadline,
+            metadata=metadata,
+        )
+
     async def resize_tty(
         self,
         message: "ResizeTtyRequest",
@@ -811,6 +913,27 @@ class GuestStub(betterproto2_grpclib.ServiceStub):
             "/boxlite.v1.Guest/Ping",
             message,
             PingReply,
+            timeout=timeout,
+            deadline=deadline,
+            metadata=metadata,
+        )
+
+    async def set_clock(
+        self,
+        message: "SetClockRequest",
+        *,
+        timeout: "float | None" = None,
+        deadline: "Deadline | None" = None,
+        metadata: "MetadataLike | None" = None,
+    ) -> "SetClockReply":
+        """
+        Sets the clock, which is behind after a pause.
+        """
+
+        return await self._unary_unary(
+            "/boxlite.v1.Guest/SetClock",
+            message,
+            SetClockReply,
             timeout=timeout,
             deadline=deadline,
             metadata=metadata,
@@ -910,6 +1033,13 @@ class ExecutionBase(betterproto2_grpclib.ServiceBase):
 
         raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
 
+    async def list(self, message: "ListRequest") -> "ListReply":
+        """
+        Lists the executions that the agent still knows, the oldest first.
+        """
+
+        raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
+
     async def resize_tty(self, message: "ResizeTtyRequest") -> "ResizeTtyReply":
         """
         Tells a command with a terminal its new size.
@@ -950,6 +1080,12 @@ class ExecutionBase(betterproto2_grpclib.ServiceBase):
         response = await self.kill(request)
         await stream.send_message(response)
 
+    async def __rpc_list(self, stream: "grpclib.server.Stream[ListRequest, ListReply]") -> None:
+        request = await stream.recv_message()
+        assert request is not None
+        response = await self.list(request)
+        await stream.send_message(response)
+
     async def __rpc_resize_tty(self, stream: "grpclib.server.Stream[ResizeTtyRequest, ResizeTtyReply]") -> None:
         request = await stream.recv_message()
         assert request is not None
@@ -988,6 +1124,12 @@ class ExecutionBase(betterproto2_grpclib.ServiceBase):
                 KillRequest,
                 KillReply,
             ),
+            "/boxlite.v1.Execution/List": grpclib.const.Handler(
+                self.__rpc_list,
+                grpclib.const.Cardinality.UNARY_UNARY,
+                ListRequest,
+                ListReply,
+            ),
             "/boxlite.v1.Execution/ResizeTty": grpclib.const.Handler(
                 self.__rpc_resize_tty,
                 grpclib.const.Cardinality.UNARY_UNARY,
@@ -1016,6 +1158,13 @@ class GuestBase(betterproto2_grpclib.ServiceBase):
 
         raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
 
+    async def set_clock(self, message: "SetClockRequest") -> "SetClockReply":
+        """
+        Sets the clock, which is behind after a pause.
+        """
+
+        raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
+
     async def shutdown(self, message: "ShutdownRequest") -> "ShutdownReply":
         """
         Ends every execution, writes the disks back, and powers the machine off.
@@ -1033,6 +1182,12 @@ class GuestBase(betterproto2_grpclib.ServiceBase):
         request = await stream.recv_message()
         assert request is not None
         response = await self.ping(request)
+        await stream.send_message(response)
+
+    async def __rpc_set_clock(self, stream: "grpclib.server.Stream[SetClockRequest, SetClockReply]") -> None:
+        request = await stream.recv_message()
+        assert request is not None
+        response = await self.set_clock(request)
         await stream.send_message(response)
 
     async def __rpc_shutdown(self, stream: "grpclib.server.Stream[ShutdownRequest, ShutdownReply]") -> None:
@@ -1054,6 +1209,12 @@ class GuestBase(betterproto2_grpclib.ServiceBase):
                 grpclib.const.Cardinality.UNARY_UNARY,
                 PingRequest,
                 PingReply,
+            ),
+            "/boxlite.v1.Guest/SetClock": grpclib.const.Handler(
+                self.__rpc_set_clock,
+                grpclib.const.Cardinality.UNARY_UNARY,
+                SetClockRequest,
+                SetClockReply,
             ),
             "/boxlite.v1.Guest/Shutdown": grpclib.const.Handler(
                 self.__rpc_shutdown,

@@ -1,0 +1,64 @@
+"""What boxes use of their runtime. The real things and those of `boxlite.testing` look the same from here."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+import attrs
+
+from actors import ActorRef
+from boxlite.boxes.changes import Change
+from boxlite.metrics.counters import RuntimeCounters
+from boxlite.runtime.admission import Admission
+from boxlite.store.records import BoxStore
+from boxlite.vmm.engine import Engine
+from boxlite.vmm.engines import EngineChoice
+
+
+class HostParts(Protocol):
+    """What every box of a runtime shares, made when it is first needed."""
+
+    async def engine(self) -> EngineChoice:
+        """Which engine runs the boxes; raises `EngineUnavailable`."""
+
+    async def kernel(self) -> Path:
+        """The kernel that every machine boots."""
+
+    async def guest_root(self) -> Path:
+        """The read-only disk with the agent."""
+
+
+class Storage(Protocol):
+    """Boxes' own files. Each call raises `StorageFull` or `DiskError`."""
+
+    async def make_directory(self, directory: Path) -> None:
+        """A box's directory, for this user alone; nothing happens where there is one."""
+
+    async def make_scratch(self, directory: Path, mib: int) -> Path:
+        """The disk that takes a box's writes; one that is there already is kept as it is."""
+
+    async def remove(self, directory: Path) -> None:
+        """Removes a box's directory with all that is in it."""
+
+
+@attrs.frozen
+class BoxServices:
+    """It all belongs to the runtime."""
+
+    images: ActorRef
+    """Answers `boxlite.images.actor.Prepare`."""
+    parts: HostParts
+    engine: Engine
+    storage: Storage
+    store: BoxStore
+    admission: Admission
+    counters: RuntimeCounters
+    announce: Callable[[Change], None]
+    """Is called with each event after it was stored, synchronously; never raises."""
+    random: random.Random
+    """Backoff and nonces of tests come from it; it need not be secret."""
+    wall_clock: Callable[[], float]
+    """Seconds since the epoch."""

@@ -1,0 +1,1 @@
+"""What runtimes and boxes have done, as numbers."""

@@ -1,0 +1,1 @@
+"""What a runtime remembers of its boxes from one run to the next."""

@@ -1,0 +1,55 @@
+"""What the store keeps of a box, and what a store can do."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import attrs
+
+from boxlite.boxes.lifecycle import BoxState
+from boxlite.boxes.options import BoxOptions
+from boxlite.vmm.engine import VmRecord
+
+
+@attrs.frozen
+class StoredBox:
+    """One box at its last transition. Times are in seconds since the epoch."""
+
+    id: str
+    """Names the box's directory; never used again."""
+    options: BoxOptions
+    created_at: float
+    state: BoxState = BoxState.CONFIGURED
+    cause: str = ""
+    """Why it is in this state, where there is something to say."""
+    changed_at: float = 0.0
+    vm: VmRecord | None = None
+    """Of the machine that runs, or ran when this was written."""
+    restarts: int = 0
+    """By its restart policy, since it was last started by hand."""
+    stopped_by_hand: bool = False
+    """Whether `unless-stopped` leaves it alone."""
+
+    @property
+    def name(self) -> str:
+        """Unique in its home."""
+        return self.options.name
+
+
+class BoxStore(Protocol):
+    """Keeps boxes. Every call is synchronous, whole or not at all, and in order.
+
+    Each raises `StorageFull` where the file system has no room, or `StoreFailed`; then nothing was changed.
+    """
+
+    def add(self, box: StoredBox) -> None:
+        """A new box; raises `BoxExists` where its name is in use."""
+
+    def save(self, box: StoredBox) -> None:
+        """The box's newest transition, in place of what is kept of it."""
+
+    def delete(self, box_id: str) -> None:
+        """Forgets a box; nothing happens where there is none."""
+
+    def load(self) -> tuple[StoredBox, ...]:
+        """All boxes, in the order of their creation."""

@@ -1,0 +1,112 @@
+"""What the runtime needs of whatever runs virtual machines.
+
+`boxlite.vmm.local` implements it with real ones, `boxlite.testing` with a model, and the same conformance tests hold
+both. Everything above this interface is the same for both.
+"""
+
+from __future__ import annotations
+
+import signal
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from typing import Protocol
+
+import attrs
+
+from boxlite.portal.interface import GuestSession
+from boxlite.vmm.console import Console
+from boxlite.vmm.process import VmExit
+from vmm_ffi.spec import InstanceSpec
+
+
+@attrs.frozen
+class ProcessIdentity:
+    """A process, told apart from every later one of the same number.
+
+    `start_time` is in clock ticks since the host's boot (proc(5), field 22 of /proc/PID/stat), and `boot_id` names that
+    boot (/proc/sys/kernel/random/boot_id).
+    """
+
+    pid: int
+    start_time: int
+    boot_id: str
+
+
+@attrs.frozen
+class VmRecord:
+    """By what a virtual machine is found again after its runtime has ended; kept in the store."""
+
+    process: ProcessIdentity
+    keeper: ProcessIdentity | None
+    """The process that outlives the runtime with it, drains its console and writes its exit file; None where it does
+    not outlive the runtime."""
+    sockets: str
+    """Path without suffix of its Unix sockets."""
+
+
+class Vm(Protocol):
+    """A virtual machine that was launched or adopted; valid in that block."""
+
+    @property
+    def record(self) -> VmRecord:
+        """What the store keeps of it."""
+
+    @property
+    def console(self) -> Console:
+        """The last of what it printed."""
+
+    @property
+    def exit(self) -> VmExit | None:
+        """How it ended; None while it runs."""
+
+    async def wait(self) -> VmExit:
+        """Returns when it has ended and its console is complete. Cancelling leaves it running."""
+
+    async def connect(self) -> GuestSession:
+        """Waits until the guest has connected, and gives the session; each call gives a new one.
+
+        The first call on a launched machine also waits for the ready notice and checks it. Raises OSError or ValueError
+        where the guest hangs up or talks nonsense. It does not end when the machine ends: the caller races the two.
+        """
+
+    async def pause(self) -> None:
+        """Stops its processors. Raises OSError where the machine does not answer or has ended."""
+
+    async def resume(self) -> None:
+        """Lets its processors go on. Raises OSError as `pause` does."""
+
+    async def press_power_button(self) -> None:
+        """Asks the machine itself, not the guest's agent, to end, so that its disks are flushed.
+
+        Returns when it was asked. Raises OSError as `pause` does.
+        """
+
+    def kill(self, signal_number: int = signal.SIGKILL) -> None:
+        """Sends a signal, soon and without waiting; nothing happens when it has ended."""
+
+    def release(self) -> None:
+        """From now on leaving the block leaves it running; only for one that was launched detached."""
+
+
+class Engine(Protocol):
+    """Launches virtual machines, and finds those again that outlived their runtime."""
+
+    def launch(self, spec: InstanceSpec, *, directory: Path, detached: bool) -> AbstractAsyncContextManager[Vm]:
+        """Spawns a machine; leaving the block kills it, unless it was released.
+
+        The engine adds the ports and their nonce to `spec`. A detached one writes its identity, its console and its
+        exit into files of `directory`. Raises `ZygoteError`, OSError where a file or descriptor is missing, or
+        `StorageFull`. Cancellation leaves no process, socket or file.
+        """
+
+    def adopt(self, record: VmRecord, *, directory: Path) -> AbstractAsyncContextManager[Vm]:
+        """Takes a detached machine over that is running; leaving the block kills it, unless it was released.
+
+        Raises `VmGone` with its exit, as far as that is known.
+        """
+
+    async def put_down(self, record: VmRecord | None, *, directory: Path) -> VmExit | None:
+        """Ends what is left of a machine that nobody will adopt, and removes its sockets; how it ended, where known.
+
+        Without a record, what `directory` says is followed. Does nothing to a process that is another one by now.
+        """
