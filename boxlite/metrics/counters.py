@@ -1,8 +1,12 @@
-"""Counters that only grow. One Trio thread adds to them and anyone may read them, so they need no lock."""
+"""What is counted while boxes work. One Trio thread writes and anyone may read, from any thread, so nothing locks."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import attrs
+
+from boxlite.store.records import StoredBox
 
 
 @attrs.define
@@ -17,6 +21,24 @@ class BoxCounters:
     bytes_received: int = 0
     """From commands' standard output and error."""
 
+    def add(self, other: BoxCounters) -> None:
+        """Adds another box's counts to these."""
+        self.executions += other.executions
+        self.execution_errors += other.execution_errors
+        self.bytes_sent += other.bytes_sent
+        self.bytes_received += other.bytes_received
+
+
+@attrs.define
+class BoxMeter:
+    """What there is to measure of one box; its actor alone writes it."""
+
+    box: StoredBox
+    """At its last transition."""
+    counters: BoxCounters = attrs.field(factory=BoxCounters)
+    stages: Mapping[str, float] = attrs.field(factory=dict)
+    """Seconds that each stage of its last start took, by the stage's name; replaced as a whole."""
+
 
 @attrs.define
 class RuntimeCounters:
@@ -25,5 +47,18 @@ class RuntimeCounters:
     boxes_created: int = 0
     boxes_destroyed: int = 0
     boxes_failed: int = 0
+    """Starts that failed, and machines that died."""
+    boxes: dict[str, BoxMeter] = attrs.field(factory=dict)
+    """The boxes that there are, by their ids."""
     removed: BoxCounters = attrs.field(factory=BoxCounters)
     """The sums of the boxes that are gone."""
+
+    def open_meter(self, box: StoredBox) -> BoxMeter:
+        """The meter of a box, new or found in the store; one that is there already goes on."""
+        return self.boxes.setdefault(box.id, BoxMeter(box))
+
+    def close_meter(self, box_id: str) -> None:
+        """The box was removed: its counts go into the sums. Nothing happens where it has no meter."""
+        meter = self.boxes.pop(box_id, None)
+        if meter is not None:
+            self.removed.add(meter.counters)
