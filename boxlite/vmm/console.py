@@ -62,9 +62,17 @@ class Console:
         try:
             async with stream:
                 while chunk := await stream.receive_some(_CHUNK):
-                    self._received += len(chunk)
-                    self._kept += chunk
-                    del self._kept[: -self._capacity]
+                    self.feed(chunk)
                     await trio.sleep(_PAUSE)
         finally:
-            self._ended.set()
+            self.end()
+
+    def feed(self, data: bytes) -> None:
+        """Takes what the machine printed next."""
+        self._received += len(data)
+        self._kept += data
+        del self._kept[: -self._capacity]
+
+    def end(self) -> None:
+        """Nothing follows."""
+        self._ended.set()
