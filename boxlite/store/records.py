@@ -8,6 +8,7 @@ import attrs
 
 from boxlite.boxes.lifecycle import BoxState
 from boxlite.boxes.options import BoxOptions
+from boxlite.images.config import ImageConfig
 from boxlite.vmm.engine import VmRecord
 
 
@@ -29,6 +30,10 @@ class StoredBox:
     """By its restart policy, since it was last started by hand."""
     stopped_by_hand: bool = False
     """Whether `unless-stopped` leaves it alone."""
+    started_at: float | None = None
+    """When it was last ready; None while it never was."""
+    config: ImageConfig | None = None
+    """Of the image that its machine was started from: a tag may lead elsewhere by the time a runtime adopts it."""
 
     @property
     def name(self) -> str:
