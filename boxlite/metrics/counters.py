@@ -21,12 +21,13 @@ class BoxCounters:
     bytes_received: int = 0
     """From commands' standard output and error."""
 
-    def add(self, other: BoxCounters) -> None:
-        """Adds another box's counts to these."""
-        self.executions += other.executions
-        self.execution_errors += other.execution_errors
-        self.bytes_sent += other.bytes_sent
-        self.bytes_received += other.bytes_received
+    def __add__(self, other: BoxCounters) -> BoxCounters:
+        return BoxCounters(
+            executions=self.executions + other.executions,
+            execution_errors=self.execution_errors + other.execution_errors,
+            bytes_sent=self.bytes_sent + other.bytes_sent,
+            bytes_received=self.bytes_received + other.bytes_received,
+        )
 
 
 @attrs.define
@@ -40,6 +41,16 @@ class BoxMeter:
     """Seconds that each stage of its last start took, by the stage's name; replaced as a whole."""
 
 
+@attrs.frozen
+class Meters:
+    """Replaced as a whole, so that a box which is being removed is counted once by a reader in another thread."""
+
+    boxes: Mapping[str, BoxMeter] = attrs.field(factory=dict)
+    """The boxes that there are, by their ids."""
+    removed: BoxCounters = attrs.field(factory=BoxCounters)
+    """The sums of the boxes that are gone."""
+
+
 @attrs.define
 class RuntimeCounters:
     """Of one runtime, since it opened."""
@@ -48,17 +59,19 @@ class RuntimeCounters:
     boxes_destroyed: int = 0
     boxes_failed: int = 0
     """Starts that failed, and machines that died."""
-    boxes: dict[str, BoxMeter] = attrs.field(factory=dict)
-    """The boxes that there are, by their ids."""
-    removed: BoxCounters = attrs.field(factory=BoxCounters)
-    """The sums of the boxes that are gone."""
+    meters: Meters = attrs.field(factory=Meters)
 
     def open_meter(self, box: StoredBox) -> BoxMeter:
         """The meter of a box, new or found in the store; one that is there already goes on."""
-        return self.boxes.setdefault(box.id, BoxMeter(box))
+        meter = self.meters.boxes.get(box.id)
+        if meter is None:
+            meter = BoxMeter(box)
+            self.meters = attrs.evolve(self.meters, boxes={**self.meters.boxes, box.id: meter})
+        return meter
 
     def close_meter(self, box_id: str) -> None:
         """The box was removed: its counts go into the sums. Nothing happens where it has no meter."""
-        meter = self.boxes.pop(box_id, None)
+        boxes = dict(self.meters.boxes)
+        meter = boxes.pop(box_id, None)
         if meter is not None:
-            self.removed.add(meter.counters)
+            self.meters = Meters(boxes, self.meters.removed + meter.counters)
