@@ -19,7 +19,7 @@ from collections.abc import Callable
 import attrs
 
 from vmm_ffi import shim
-from vmm_ffi.spec import MAX_DATAGRAM, Exited, Failed, Kill, Spawn, Spawned, decode_request, encode, key_of
+from vmm_ffi.spec import MAX_DATAGRAM, Exited, Failed, Kill, Spawn, Spawned, decode_request, encode, identity_of, key_of
 
 _SIZE_OF_INT = 4
 
@@ -120,6 +120,7 @@ class Zygote:
             shim.become(request.spec, descriptors[0], zygote)
         try:
             child = _Shim(request.key, pid, os.pidfd_open(pid))
+            process = identity_of(pid, unreaped=True)
         except OSError as error:
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
@@ -127,7 +128,9 @@ class Zygote:
             return
         self._shims[request.key] = child
         self._selector.register(child.pidfd, selectors.EVENT_READ, lambda events: self._reap(child))
-        self._send(Spawned(request.key, pid))
+        # A child that nobody has reaped has an identity.
+        assert process is not None
+        self._send(Spawned(request.key, process))
 
     def _kill(self, request: Kill) -> None:
         child = self._shims.get(request.key)

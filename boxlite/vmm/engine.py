@@ -11,37 +11,12 @@ from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Protocol
 
-import attrs
-
 from boxlite.portal.interface import GuestSession
 from boxlite.vmm.console import Console
 from boxlite.vmm.process import VmExit
-from vmm_ffi.spec import InstanceSpec
+from vmm_ffi.spec import InstanceSpec, ProcessIdentity, VmRecord
 
-
-@attrs.frozen
-class ProcessIdentity:
-    """A process, told apart from every later one of the same number.
-
-    `start_time` is in clock ticks since the host's boot (proc(5), field 22 of /proc/PID/stat), and `boot_id` names that
-    boot (/proc/sys/kernel/random/boot_id).
-    """
-
-    pid: int
-    start_time: int
-    boot_id: str
-
-
-@attrs.frozen
-class VmRecord:
-    """By what a virtual machine is found again after its runtime has ended; kept in the store."""
-
-    process: ProcessIdentity
-    keeper: ProcessIdentity | None
-    """The process that outlives the runtime with it, drains its console and writes its exit file; None where it does
-    not outlive the runtime."""
-    sockets: str
-    """Path without suffix of its Unix sockets."""
+__all__ = ["Engine", "ProcessIdentity", "Vm", "VmRecord"]
 
 
 class Vm(Protocol):

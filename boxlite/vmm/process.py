@@ -11,6 +11,7 @@ import attrs
 import trio
 
 from boxlite.vmm.console import Console
+from vmm_ffi.spec import ProcessIdentity
 
 CONSOLE_SECONDS: Final = 1.0
 """How long the rest of its console may take to arrive after a machine has ended."""
@@ -51,13 +52,18 @@ class VmExit:
 class VmProcess:
     """A running virtual machine. Made by `Zygote.spawn` alone."""
 
-    def __init__(self, pid: int, console: Console, send_signal: Callable[[int], None]) -> None:
+    def __init__(self, identity: ProcessIdentity, console: Console, send_signal: Callable[[int], None]) -> None:
         """For the zygote's use."""
-        self.pid = pid
+        self.identity = identity
         self.console = console
         self._send_signal = send_signal
         self._exit: VmExit | None = None
         self._ended = trio.Event()
+
+    @property
+    def pid(self) -> int:
+        """Its number on the host."""
+        return self.identity.pid
 
     @property
     def exit(self) -> VmExit | None:

@@ -173,10 +173,10 @@ class Zygote:
 
     def _on_event(self, event: Spawned | Failed | Exited) -> None:
         match event:
-            case Spawned(key, pid):
+            case Spawned(key, process):
                 birth = self._births.pop(key)
                 kill = self._nursery.start_soon
-                birth.process = VmProcess(pid, birth.console, lambda number: kill(self._kill, key, number))
+                birth.process = VmProcess(process, birth.console, lambda number: kill(self._kill, key, number))
                 self._machines[key] = birth.process
                 birth.answered.set()
             case Failed(key, error):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hypothesis import strategies as st
 
-from vmm_ffi.spec import Accelerator, DiskSpec, InstanceSpec, PortSpec, VmmKind
+from vmm_ffi.spec import Accelerator, DiskSpec, InstanceSpec, PortSpec, ProcessIdentity, VmmKind
 
 tokens = st.from_regex(r"[A-Za-z0-9_.-]{1,20}", fullmatch=True)
 
@@ -29,4 +29,8 @@ instances = st.builds(
     tsc_khz=st.none() | st.integers(1, 10_000_000),
     network=st.booleans(),
     program=st.none() | paths,
+)
+
+identities = st.builds(
+    ProcessIdentity, pid=st.integers(1, 2**22), start_time=st.integers(1, 2**63), boot_id=st.uuids().map(str)
 )

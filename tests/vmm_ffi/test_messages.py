@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.vmm_ffi.specs import instances
+from tests.vmm_ffi.specs import identities, instances
 from vmm_ffi.spec import (
     Exited,
     Failed,
@@ -20,7 +20,7 @@ from vmm_ffi.spec import (
 keys = st.integers(1, 2**63)
 requests = st.builds(Spawn, keys, instances) | st.builds(Kill, keys, st.integers(1, 64))
 events = (
-    st.builds(Spawned, keys, st.integers(1, 2**22))
+    st.builds(Spawned, keys, identities)
     | st.builds(Failed, keys, st.text())
     | st.builds(Exited, keys, st.integers(0, 65535))
 )

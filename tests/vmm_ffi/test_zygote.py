@@ -155,7 +155,7 @@ def test_when_the_host_hangs_up_every_machine_is_killed_reaped_and_reported(slee
             spawn(host, key, attrs.evolve(SPEC, program=sleeper))
             spawned = event(host)
             assert isinstance(spawned, Spawned)
-            pids.add(spawned.pid)
+            pids.add(spawned.process.pid)
         host.shutdown(socket.SHUT_WR)
         ends = [event(host) for _ in pids]
         assert {(end.key, end.status) for end in ends if isinstance(end, Exited)} == {(key, 9) for key in range(1, 6)}

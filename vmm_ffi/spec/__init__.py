@@ -1,5 +1,6 @@
 """What host and zygote tell each other: the part of `vmm_ffi` that the host process may import."""
 
+from vmm_ffi.spec.identity import ProcessIdentity, identity_of, read_boot_id
 from vmm_ffi.spec.instance import (
     AGENT_PORT,
     MAX_SOCKET_PATH,
@@ -24,6 +25,7 @@ from vmm_ffi.spec.messages import (
     encode,
     key_of,
 )
+from vmm_ffi.spec.records import VmRecord
 
 __all__ = [
     "AGENT_PORT",
@@ -38,12 +40,16 @@ __all__ = [
     "InstanceSpec",
     "Kill",
     "PortSpec",
+    "ProcessIdentity",
     "Spawn",
     "Spawned",
     "SpecError",
+    "VmRecord",
     "VmmKind",
     "decode_event",
     "decode_request",
     "encode",
+    "identity_of",
     "key_of",
+    "read_boot_id",
 ]

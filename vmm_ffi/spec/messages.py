@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import attrs
 
+from vmm_ffi.spec.identity import ProcessIdentity
 from vmm_ffi.spec.instance import InstanceSpec
 
 MAX_DATAGRAM: Final = 128 * 1024
@@ -39,10 +40,10 @@ class Kill:
 
 @attrs.frozen
 class Spawned:
-    """The shim runs, as process `pid`."""
+    """The shim runs, as this process."""
 
     key: int
-    pid: int
+    process: ProcessIdentity
 
 
 @attrs.frozen
@@ -84,7 +85,10 @@ def decode_request(datagram: bytes) -> Spawn | Kill:
 def decode_event(datagram: bytes) -> Spawned | Failed | Exited:
     """What the zygote sent; raises ValueError, KeyError or TypeError for anything else."""
     fields = _fields(datagram)
-    message: Spawned | Failed | Exited = _EVENTS[fields.pop("type")](**fields)
+    kind = _EVENTS[fields.pop("type")]
+    if kind is Spawned:
+        fields["process"] = ProcessIdentity.from_json(fields["process"])
+    message: Spawned | Failed | Exited = kind(**fields)
     return message
 
 
