@@ -61,6 +61,11 @@ class RuntimeCounters:
     """Starts that failed, and machines that died."""
     meters: Meters = attrs.field(factory=Meters)
 
+    @property
+    def boxes(self) -> Mapping[str, BoxMeter]:
+        """The meters of the boxes that there are, by the boxes' ids."""
+        return self.meters.boxes
+
     def open_meter(self, box: StoredBox) -> BoxMeter:
         """The meter of a box, new or found in the store; one that is there already goes on."""
         meter = self.meters.boxes.get(box.id)
