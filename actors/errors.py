@@ -39,6 +39,21 @@ class StartAborted(ActorStopped):
     """The actor was stopped before it was ready."""
 
 
+class AskCycle(ActorError, RuntimeError):
+    """The message would close a circle of actors whose hooks wait for each other; it was not sent."""
+
+
+# Names
+
+
+class NameTaken(ActorError, ValueError):
+    """The registry knows another actor by that name."""
+
+
+class UnknownName(ActorError, LookupError):
+    """The registry knows no actor by that name."""
+
+
 # Supervisors
 
 
