@@ -19,6 +19,8 @@ class Letter(NamedTuple):
 
     message: Message[Any]
     reply: Reply[Any] | None
+    sent: object = None
+    """What `Instrument.on_send` returned."""
 
 
 class _Lane:

@@ -15,18 +15,19 @@ R = TypeVar("R")
 class Reply(Generic[R]):
     """A slot that is settled once, or abandoned by its only waiter, whichever comes first."""
 
-    __slots__ = ("_asker", "_leaving", "_outcome", "abandoned")
+    __slots__ = ("_asker", "_leaving", "_outcome", "abandoned", "deferred")
 
     def __init__(self) -> None:
         self.abandoned = False
+        self.deferred = False
         self._outcome: outcome.Outcome[R] | None = None
         self._asker: trio.lowlevel.Task | None = None
         self._leaving: list[Callable[[], None]] | None = None
 
     @property
-    def settled(self) -> bool:
-        """Whether the answer is known."""
-        return self._outcome is not None
+    def pending(self) -> bool:
+        """Whether it waits for the actor to come to the message, or for the handler that is at it."""
+        return self._outcome is None and not self.abandoned and not self.deferred
 
     def settle(self, result: outcome.Outcome[R]) -> bool:
         """Give the answer; False when there is one already, or nobody waits for it any more."""
