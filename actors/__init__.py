@@ -4,6 +4,7 @@ Knows nothing of boxes: anyone may use it for actors of their own. `docs/actors.
 """
 
 from actors.actor import Actor
+from actors.backoff import Backoff
 from actors.errors import (
     ActorDied,
     ActorError,
@@ -23,7 +24,7 @@ from actors.messages import Message
 from actors.observation import ChildInfo, ChildState, Event, EventKind, Tree
 from actors.ref import ActorRef
 from actors.reply import Deferred
-from actors.spec import ChildSpec, Restart, Strategy
+from actors.spec import AutoShutdown, ChildSpec, MailboxPolicy, Restart, Strategy, SupervisorSpec
 from actors.supervisor import Supervisor, open_supervisor
 
 __all__ = [
@@ -33,6 +34,8 @@ __all__ = [
     "ActorRef",
     "ActorRestarting",
     "ActorStopped",
+    "AutoShutdown",
+    "Backoff",
     "ChildInfo",
     "ChildSpec",
     "ChildState",
@@ -41,6 +44,7 @@ __all__ = [
     "Event",
     "EventKind",
     "MailboxFull",
+    "MailboxPolicy",
     "Message",
     "Restart",
     "RestartsExhausted",
@@ -49,6 +53,7 @@ __all__ = [
     "StopFailed",
     "Strategy",
     "Supervisor",
+    "SupervisorSpec",
     "SupervisorStopped",
     "Tree",
     "UnknownChild",

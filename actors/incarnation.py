@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar, TypeVarTuple, final
+from typing import Any, Protocol, TypeVar, TypeVarTuple, final
 
 import outcome
 import trio
@@ -23,33 +23,36 @@ BATCH = 32
 """Messages handled between two checkpoints of the loop: one a message would cost most, none would starve the others."""
 
 
+class Owner(Protocol):
+    """Whom an incarnation reports to, in synchronous code: nothing happens between an end and what it leads to."""
+
+    def ready(self) -> None:
+        """`started` has returned."""
+
+    def restarts(self, error: BaseException | None) -> bool:
+        """Whether another life will follow an end by `error`: what the asks in the mailbox hear depends on that.
+
+        Called as soon as the end is known, before the cleaning up.
+        """
+
+    def ended(self, error: BaseException | None) -> None:
+        """The life is over; not called for one that never got ready."""
+
+
 @final
 class Incarnation:
-    """Runs an actor once. However that ends, it is a value for `on_end`: nothing escapes into the supervisor's nursery.
-
-    `restarts` tells, as soon as an end is known, whether another life will follow it: what the asks in the mailbox hear
-    depends on that.
-    """
+    """Runs an actor once. However that ends, it is a value for the owner: nothing escapes into the nursery around it."""
 
     def __init__(
-        self,
-        actor: Actor,
-        ref: ActorRef,
-        mailbox: Mailbox,
-        *,
-        shutdown: float,
-        on_ready: Callable[[], None],
-        restarts: Callable[[BaseException | None], bool],
-        on_end: Callable[[BaseException | None], None],
+        self, actor: Actor, ref: ActorRef, mailbox: Mailbox, *, shutdown: float, keeps_mail: bool, owner: Owner
     ) -> None:
         self.ref = ref
         self._actor = actor
         self._mailbox = mailbox
         self._rejections: tuple[type[Exception], ...] = (UnknownMessage, *actor.rejections)
         self._shutdown = shutdown
-        self._on_ready = on_ready
-        self._restarts = restarts
-        self._on_end = on_end
+        self._keeps_mail = keeps_mail
+        self._owner = owner
         self._scope = trio.CancelScope()
         self._ready = False
         self._finishing = False
@@ -73,7 +76,7 @@ class Incarnation:
                         await trio.lowlevel.checkpoint_if_cancelled()
                         self._ready = self._scope.shield = True
                         task_status.started()
-                        self._on_ready()
+                        self._owner.ready()
                         await self._serve()
                 finally:
                     self._release(self._error)
@@ -81,7 +84,7 @@ class Incarnation:
         if not self._ready:
             raise self._error or StartAborted(f"{self.ref.name} was stopped before it was ready")
         await self._clean_up()
-        self._on_end(self._error)
+        self._owner.ended(self._error)
 
     def stop(self) -> None:
         """Ask it to end: after the message at hand, at the latest in `shutdown` seconds; while it starts, at once."""
@@ -133,7 +136,7 @@ class Incarnation:
                 await trio.lowlevel.checkpoint()
 
     async def _deliver(self, letter: Letter) -> None:
-        message, reply = letter
+        message, reply = letter.message, letter.reply
         self._handled, self._deferred = letter, False
         if reply is not None:
             self._owed.add(reply)
@@ -166,7 +169,7 @@ class Incarnation:
         return self._errors[0] if self._errors else None
 
     def _release(self, error: BaseException | None) -> None:
-        """Answer every ask that this life will not: those it has begun, and those in the mailbox.
+        """Answer every ask that this life will not: those it has begun, and those in the mailbox unless it is kept.
 
         Once only: what comes into the mailbox after that is for the next life.
         """
@@ -177,8 +180,9 @@ class Incarnation:
         for reply in tuple(self._owed):
             reply.settle(outcome.Error(_died(name, error) if error else stopped(name, None)))
         self._owed.clear()
-        restarts = self._restarts(error)
-        self._mailbox.drop(lambda: _restarting(name, error) if restarts else stopped(name, error))
+        restarts = self._owner.restarts(error)
+        if not (restarts and self._keeps_mail):
+            self._mailbox.drop(lambda: _restarting(name, error) if restarts else stopped(name, error))
 
     async def _clean_up(self) -> None:
         with trio.move_on_after(self._shutdown, shield=True) as scope, self._crashing():

@@ -9,10 +9,10 @@ T = TypeVar("T")
 
 
 class RestartWindow(Generic[T]):
-    """Remembers the crashes of the last `period` seconds, and allows `intensity` of them, as in OTP."""
+    """Remembers the crashes of the last `period` seconds, and allows `intensity` of them (None: any number), as in OTP."""
 
-    def __init__(self, intensity: int, period: float) -> None:
-        if intensity < 0 or not period > 0:
+    def __init__(self, intensity: int | None, period: float) -> None:
+        if (intensity is not None and intensity < 0) or not period > 0:
             raise ValueError(f"intensity must be 0 or more and period above 0, not {intensity} and {period}")
         self.intensity = intensity
         self.period = period
@@ -20,6 +20,8 @@ class RestartWindow(Generic[T]):
 
     def admits(self, now: float, crash: T) -> bool:
         """Count a crash at the time `now`, and say whether a restart is still allowed."""
+        if self.intensity is None:
+            return True
         self._crashes.append((now, crash))
         while self._crashes[0][0] < now - self.period:
             self._crashes.popleft()

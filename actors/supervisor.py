@@ -2,213 +2,193 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from random import Random
 from typing import final
 
 import attrs
 import trio
 
-from actors.errors import DuplicateChild, RestartsExhausted, StartAborted, StopFailed, SupervisorStopped, UnknownChild
-from actors.incarnation import Incarnation, stopped
-from actors.intensity import RestartWindow
-from actors.mailbox import Mailbox
-from actors.observation import ChildInfo, ChildState, Event, EventKind, Tree
+from actors.child import Child
+from actors.errors import SupervisorStopped, UnknownChild
+from actors.nested import SupervisorActor
+from actors.observation import ChildState, Event, Tree
 from actors.ref import ActorRef
-from actors.spec import ChildSpec, Strategy
-
-_log = logging.getLogger(__name__)
-
-
-@attrs.define(eq=False)
-class _Child:
-    """What a supervisor knows of one child."""
-
-    spec: ChildSpec
-    mailbox: Mailbox
-    ref: ActorRef
-    state: ChildState = ChildState.STARTING
-    life: int = 0
-    incarnation: Incarnation | None = None
-    gone: trio.Event = attrs.field(factory=trio.Event)
-    error: BaseException | None = None
-    """Set before `gone` is: what the last life ended by."""
+from actors.spec import AutoShutdown, ChildSpec, Strategy, SupervisorSpec
+from actors.supervision import Supervision
 
 
 @final
 class Supervisor:
-    """Owns children and answers for their ends. `open_supervisor` makes it."""
+    """Owns children and answers for their ends. `open_supervisor` and `start_supervisor` make it.
 
-    def __init__(
-        self,
-        name: str,
-        nursery: trio.Nursery,
-        strategy: Strategy,
-        window: RestartWindow[Exception],
-        on_event: Callable[[Event], None],
-    ) -> None:
-        self._name = name
-        self._nursery = nursery
-        self._strategy = strategy
-        self._window = window
+    It stays valid when it is a child itself and is restarted: it then has the children of its new life.
+    """
+
+    def __init__(self, spec: SupervisorSpec, random: Random, on_event: Callable[[Event], None]) -> None:
+        self._spec = spec
+        self._random = random
         self._on_event = on_event
-        self._children: dict[str, _Child] = {}
-        self._open = True
-        self._body = trio.CancelScope()
-        self._failures: list[BaseException] = []
+        self._current: Supervision | None = None
+        self._life = 0
+
+    @property
+    def name(self) -> str:
+        """What its spec, or `open_supervisor`, calls it."""
+        return self._spec.name
 
     @trio.lowlevel.enable_ki_protection
     async def start_child(self, spec: ChildSpec) -> ActorRef:
         """Start a child and return its address when it is ready.
 
         What its factory or its `started` raises comes out as it is, and then there is no child; nor is there one when
-        cancelled. Raises `DuplicateChild` for a name in use, `SupervisorStopped` when the supervisor is stopping, and
-        `StartAborted` when another task stops the child while it starts.
+        cancelled. Raises `DuplicateChild` for a name in use, `SupervisorStopped` when the supervisor is stopping or
+        being restarted, `StartAborted` when another task stops the child while it starts, and ValueError for a
+        significant child where the automatic shutdown is NEVER.
+
+        Under `ONE_FOR_ALL` and `REST_FOR_ONE` one start waits for the other, and for a restart that is under way. A
+        child that starts a sibling in its own `started` waits for itself there.
         """
-        if not self._open:
-            raise SupervisorStopped(f"{self._name} is stopping and starts no more children, {spec.name} neither")
-        if spec.name in self._children:
-            raise DuplicateChild(f"{self._name} already has a child {spec.name}; stop it first, or choose another name")
-        mailbox = Mailbox(spec.mailbox)
-        child = _Child(spec, mailbox, ActorRef(spec.name, mailbox))
-        self._children[spec.name] = child
-        try:
-            await self._launch(child)
-        except StartAborted:
-            self._forget(child, None)
-            raise
-        except BaseException as error:
-            self._forget(child, error if isinstance(error, Exception) else None)
-            raise
+        return (await self._running.start(spec)).ref
+
+    @trio.lowlevel.enable_ki_protection
+    async def start_supervisor(self, spec: SupervisorSpec) -> Supervisor:
+        """Start a supervisor as a child, and return it when all its children are ready; raises as `start_child`.
+
+        Its escalation is a crash to this one, and its automatic shutdown an end without an error. Each of its lives
+        begins with `spec.children`, whose addresses last for that life. Its events come here too.
+        """
+        nested = Supervisor(spec, self._random, lambda event: self._relay(spec.name, event))
+        child = ChildSpec(
+            spec.name,
+            lambda: SupervisorActor(nested._live, nested._populate),
+            restart=spec.restart,
+            shutdown=float("inf"),
+            mailbox=1,
+            backoff=spec.backoff,
+            max_restarts=spec.max_restarts,
+            significant=spec.significant,
+        )
+        await self._running.start(child, nested)
+        return nested
+
+    @trio.lowlevel.enable_ki_protection
+    async def stop_child(self, child: ActorRef | Supervisor | str) -> None:
+        """Stop a child, forget it, and return when it is gone, however it was doing: bounded by twice its `shutdown`.
+
+        Raises `UnknownChild` for a name that no child has (a child that is gone is fine), and `StopFailed` when the
+        child ended by an error. When cancelled, the stop goes on without the caller.
+        """
+        found = self._look_up(child)
+        if found is None:
+            await trio.lowlevel.checkpoint()
+        else:
+            await found.supervision.stop(found)
+
+    @trio.lowlevel.enable_ki_protection
+    async def restart_child(self, child: ActorRef | Supervisor | str) -> None:
+        """End a child's life as a stop does, begin another one, and return when it is ready.
+
+        It is no crash: it counts for no limit, waits for no backoff (ends such a wait), and siblings are left alone.
+        If the new life fails to start, that is a crash. Raises `UnknownChild` when there is no such child, and
+        `ActorStopped` when it ends for good. When cancelled, the restart goes on without the caller.
+        """
+        found = self._look_up(child)
+        if found is None:
+            raise UnknownChild(f"{self.name} has no child {child} any more")
+        await found.supervision.restart(found)
+
+    def find(self, name: str) -> ActorRef:
+        """The address of the actor that is a child of this name; raises `UnknownChild`."""
+        child = self._children.get(name)
+        if child is None or child.nested is not None:
+            raise UnknownChild(f"{self.name} has no actor {name}")
         return child.ref
 
-    @trio.lowlevel.enable_ki_protection
-    async def stop_child(self, child: ActorRef | str) -> None:
-        """Stop a child and return when it is gone, however it was doing: bounded by twice its `shutdown`.
-
-        Raises `UnknownChild` for a name that no child has (the address of a child that is gone is fine), and
-        `StopFailed` when the child ended by an error. When cancelled, the stop goes on without the caller.
-        """
-        found = self._find(child)
-        if found is None:
-            return
-        self._begin_stop(found)
-        await found.gone.wait()
-        if found.error is not None:
-            raise StopFailed(f"{found.spec.name} stopped with an error: {found.error!r}") from found.error
+    def find_supervisor(self, name: str) -> Supervisor:
+        """The supervisor that is a child of this name; raises `UnknownChild`."""
+        child = self._children.get(name)
+        if child is None or child.nested is None:
+            raise UnknownChild(f"{self.name} has no supervisor {name}")
+        return child.nested
 
     def tree(self) -> Tree:
-        """The children at this moment, in the order in which they were started."""
-        return Tree(
-            self._name,
-            self._strategy,
-            tuple(ChildInfo(c.spec.name, c.state, c.life, len(c.mailbox)) for c in self._children.values()),
-        )
+        """The children at this moment, in the order in which they were started, and theirs."""
+        children = tuple(child.info() for child in self._children.values())
+        return Tree(self.name, self._spec.strategy, children, self._state, self._life)
 
-    def _find(self, child: ActorRef | str) -> _Child | None:
+    @property
+    def _children(self) -> dict[str, Child]:
+        return self._current.children if self._current is not None else {}
+
+    @property
+    def _running(self) -> Supervision:
+        if self._current is None or not self._current.open:
+            raise SupervisorStopped(f"{self.name} is stopping and starts no more children")
+        return self._current
+
+    @property
+    def _state(self) -> ChildState:
+        if self._current is None:
+            return ChildState.STARTING
+        if self._current.open:
+            return ChildState.RUNNING
+        return ChildState.STOPPED if self._current.closed else ChildState.STOPPING
+
+    def _look_up(self, child: ActorRef | Supervisor | str) -> Child | None:
+        """The child; None for one that is gone."""
         name = child if isinstance(child, str) else child.name
         found = self._children.get(name)
-        if isinstance(child, ActorRef):
-            return found if found is not None and found.ref is child else None
-        if found is None:
-            raise UnknownChild(f"{self._name} has no child {name}")
-        return found
+        if isinstance(child, str):
+            if found is None:
+                raise UnknownChild(f"{self.name} has no child {name}")
+            return found
+        return found if found is not None and (found.ref is child or found.nested is child) else None
 
-    async def _launch(self, child: _Child) -> None:
-        """Begin a life, and return when it is ready."""
-        if child.state is ChildState.STOPPING:
-            raise StartAborted(f"{child.spec.name} was stopped before it was ready")
-        child.life += 1
-        child.incarnation = Incarnation(
-            child.spec.factory(),
-            child.ref,
-            child.mailbox,
-            shutdown=child.spec.shutdown,
-            on_ready=lambda: self._ready(child),
-            restarts=lambda error: self._restarts(child, error),
-            on_end=lambda error: self._ended(child, error),
-        )
-        await self._nursery.start(child.incarnation.run)
-
+    @asynccontextmanager
     @trio.lowlevel.enable_ki_protection
-    async def _restart(self, child: _Child) -> None:
-        # The supervisor's own cancellation waits for the ordered stop in `_close`.
-        with trio.CancelScope(shield=True):
-            try:
-                await self._launch(child)
-            except BaseException as error:
-                self._ended(child, error)
-
-    def _ready(self, child: _Child) -> None:
-        child.state = ChildState.RUNNING
-        self._emit(EventKind.STARTED, child)
-
-    def _restarts(self, child: _Child, error: BaseException | None) -> bool:
-        """Whether this end is to be followed by another life, if the intensity allows it."""
-        ours = error is None or isinstance(error, Exception)
-        return self._open and child.state is not ChildState.STOPPING and ours and child.spec.restart.covers(error)
-
-    def _ended(self, child: _Child, error: BaseException | None) -> None:
-        """Decide what follows the end of a life; synchronous, so that nothing happens in between."""
-        child.incarnation = None
-        if isinstance(error, StartAborted) and child.state is ChildState.STOPPING:
-            error = None
-        if error is not None:
-            _log.error("%s: child %s crashed", self._name, child.spec.name, exc_info=error)
-            self._emit(EventKind.CRASHED, child, error)
-        if error is not None and not isinstance(error, Exception):
-            self._escalate(child, error)
-        elif self._restarts(child, error):
-            if self._window.admits(trio.current_time(), error or stopped(child.spec.name, None)):
-                child.state = ChildState.RESTARTING
-                self._nursery.start_soon(self._restart, child)
-                return
-            limit = f"{self._window.intensity} restarts in {self._window.period} s"
-            self._escalate(child, RestartsExhausted(f"{self._name}: more than {limit}", self._window.crashes))
-        elif error is not None and not self._open:
-            self._failures.append(error)
-        self._forget(child, error)
-
-    def _forget(self, child: _Child, error: BaseException | None) -> None:
-        """The child has ended for good."""
-        child.error = error
-        del self._children[child.spec.name]
-        child.mailbox.close(lambda: stopped(child.spec.name, child.error))
-        child.gone.set()
-        self._emit(EventKind.STOPPED, child, child.error)
-
-    def _escalate(self, child: _Child, error: BaseException) -> None:
-        """Give up: the block is cancelled, and raises `error` when its children have been stopped."""
-        self._fail(error)
-        self._emit(EventKind.ESCALATED, child, error)
-
-    def _fail(self, error: BaseException) -> None:
-        self._failures.append(error)
-        self._open = False
-        self._body.cancel()
-
-    def _emit(self, kind: EventKind, child: _Child, error: BaseException | None = None) -> None:
+    async def _live(self) -> AsyncIterator[None]:
+        """One life, for the time of a block; see `open_supervisor`."""
+        errors: list[BaseException] = []
         try:
-            self._on_event(Event(kind, child.spec.name, child.life, error))
+            async with trio.open_nursery() as nursery:
+                self._life += 1
+                life = self._current = Supervision(self._spec, nursery, self._random, self._publish)
+                try:
+                    with life.body:
+                        yield
+                except BaseException as error:
+                    errors.append(error)
+                # In a task of its own: a nursery that waits for its tasks goes on waiting after Ctrl-C.
+                nursery.start_soon(life.close)
+        except BaseExceptionGroup as group:
+            errors += group.exceptions
+        errors += life.failures
+        if len(errors) == 1:
+            raise errors[0]
+        if errors:
+            raise BaseExceptionGroup(f"{self.name} failed", errors)
+
+    async def _populate(self) -> None:
+        """Start the children of the spec."""
+        for child in self._spec.children:
+            if isinstance(child, SupervisorSpec):
+                await self.start_supervisor(child)
+            else:
+                await self.start_child(child)
+
+    def _publish(self, event: Event) -> None:
+        try:
+            self._on_event(event)
         except Exception as failure:
             self._on_event = _ignore
-            self._fail(failure)
+            if self._current is not None:
+                self._current.fail(failure)
 
-    def _begin_stop(self, child: _Child) -> None:
-        child.state = ChildState.STOPPING
-        child.mailbox.close(lambda: stopped(child.spec.name, None))
-        if child.incarnation is not None:
-            child.incarnation.stop()
-
-    @trio.lowlevel.enable_ki_protection
-    async def _close(self) -> None:
-        """Stop all children, the last one started first."""
-        self._open = False
-        with trio.CancelScope(shield=True):
-            for child in reversed(list(self._children.values())):
-                self._begin_stop(child)
-                await child.gone.wait()
+    def _relay(self, name: str, event: Event) -> None:
+        """An event of the supervisor that is the child `name`."""
+        self._publish(attrs.evolve(event, name=f"{name}/{event.name}"))
 
 
 def _ignore(event: Event) -> None:
@@ -221,8 +201,10 @@ async def open_supervisor(
     name: str = "supervisor",
     *,
     strategy: Strategy = Strategy.ONE_FOR_ONE,
-    intensity: int = 3,
+    intensity: int | None = 3,
     period: float = 5.0,
+    auto_shutdown: AutoShutdown = AutoShutdown.NEVER,
+    random: Random | None = None,
     on_event: Callable[[Event], None] = _ignore,
 ) -> AsyncIterator[Supervisor]:
     """Supervise children for the time of a block.
@@ -231,28 +213,14 @@ async def open_supervisor(
     reverse order of their start, one by one, each within its bounds (`ChildSpec.shutdown`), and nothing of them runs
     on. Exceptions of the block come out as they are.
 
-    More than `intensity` restarts in `period` seconds are too many: the block is cancelled, and raises
+    More than `intensity` restarts in `period` seconds (None: no limit) are too many: the block is cancelled, and raises
     `RestartsExhausted` with the crashes. The block raises as well what children raise while they are stopped. Several
-    errors come as a group.
+    errors come as a group. An automatic shutdown cancels the block, too, which then ends without an error.
 
-    `on_event` is called synchronously with each event; what it raises ends the block too.
+    `random` gives the jitter of `Backoff`; a seeded one replays. `on_event` is called synchronously with each event, in
+    the step that decides on it, and with those of supervisors below; what it raises ends the block too.
     """
-    errors: list[BaseException] = []
-    window = RestartWindow[Exception](intensity, period)
-    try:
-        async with trio.open_nursery() as nursery:
-            supervisor = Supervisor(name, nursery, strategy, window, on_event)
-            try:
-                with supervisor._body:
-                    yield supervisor
-            except BaseException as error:
-                errors.append(error)
-            # In a task of its own: a nursery that waits for its tasks goes on waiting after Ctrl-C.
-            nursery.start_soon(supervisor._close)
-    except BaseExceptionGroup as group:
-        errors += group.exceptions
-    errors += supervisor._failures
-    if len(errors) == 1:
-        raise errors[0]
-    if errors:
-        raise BaseExceptionGroup(f"{name} failed", errors)
+    spec = SupervisorSpec(name, strategy=strategy, intensity=intensity, period=period, auto_shutdown=auto_shutdown)
+    supervisor = Supervisor(spec, random or Random(), on_event)
+    async with supervisor._live():
+        yield supervisor
