@@ -41,7 +41,7 @@ class Owner(Protocol):
 
 @final
 class Incarnation:
-    """Runs an actor once. However that ends, it is a value for the owner: nothing escapes into the nursery around it."""
+    """Runs an actor once. However that ends, the owner gets it as a value: nothing escapes into the nursery."""
 
     def __init__(
         self, actor: Actor, ref: ActorRef, mailbox: Mailbox, *, shutdown: float, keeps_mail: bool, owner: Owner

@@ -9,7 +9,7 @@ T = TypeVar("T")
 
 
 class RestartWindow(Generic[T]):
-    """Remembers the crashes of the last `period` seconds, and allows `intensity` of them (None: any number), as in OTP."""
+    """Remembers the crashes of the last `period` seconds, and allows `intensity` of them, None being no limit."""
 
     def __init__(self, intensity: int | None, period: float) -> None:
         if (intensity is not None and intensity < 0) or not period > 0:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from typing import final
@@ -31,7 +32,7 @@ class SupervisorActor(Actor):
         async with self._live():
             await self._populate()
             self._populated.set()
-            await trio.sleep_forever()
+            await trio.sleep(math.inf)
         # Only an automatic shutdown leads here, perhaps before all children were started.
         self._populated.set()
         self.stop()

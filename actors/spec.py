@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable, Iterable, Iterator
 from itertools import takewhile
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import attrs
 from attrs import validators
@@ -14,6 +14,8 @@ from actors.actor import Actor
 from actors.backoff import Backoff
 
 T = TypeVar("T")
+
+_count: Callable[[Any, Any, Any], Any] = validators.optional(validators.ge(0))
 
 
 class Restart(enum.Enum):
@@ -108,7 +110,7 @@ class ChildSpec:
     backoff: Backoff | None = attrs.field(default=None, kw_only=True)
     """How long to wait before each restart; None is not at all."""
 
-    max_restarts: int | None = attrs.field(default=None, kw_only=True, validator=validators.optional(validators.ge(0)))
+    max_restarts: int | None = attrs.field(default=None, kw_only=True, validator=_count)
     """Restarts in all, after which the next end is for good. That is no escalation. None is no limit."""
 
     significant: bool = attrs.field(default=False, kw_only=True, validator=_restarts_leave_an_end)
@@ -138,7 +140,7 @@ class SupervisorSpec:
 
     strategy: Strategy = attrs.field(default=Strategy.ONE_FOR_ONE, kw_only=True)
 
-    intensity: int | None = attrs.field(default=3, kw_only=True, validator=validators.optional(validators.ge(0)))
+    intensity: int | None = attrs.field(default=3, kw_only=True, validator=_count)
     """How many restarts in `period` seconds are not too many yet; None is no limit."""
 
     period: float = attrs.field(default=5.0, kw_only=True, validator=validators.gt(0))
@@ -149,6 +151,6 @@ class SupervisorSpec:
 
     backoff: Backoff | None = attrs.field(default=None, kw_only=True)
 
-    max_restarts: int | None = attrs.field(default=None, kw_only=True, validator=validators.optional(validators.ge(0)))
+    max_restarts: int | None = attrs.field(default=None, kw_only=True, validator=_count)
 
     significant: bool = attrs.field(default=False, kw_only=True, validator=_restarts_leave_an_end)

@@ -86,9 +86,7 @@ class Supervision:
     async def restart(self, child: Child) -> None:
         """See `Supervisor.restart_child`."""
         if not self.open:
-            raise SupervisorStopped(
-                f"{self._spec.name} is stopping and restarts no children, {child.spec.name} neither"
-            )
+            raise SupervisorStopped(f"{self._spec.name} is stopping, and does not restart {child.spec.name}")
         if child.state is ChildState.RUNNING:
             self._take(child)
         elif child.recovery is not None:

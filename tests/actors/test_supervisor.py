@@ -322,11 +322,12 @@ async def test_events_tell_the_life_of_a_child() -> None:
 
     with pytest.RaisesGroup(Boom, Boom):
         await run()
-    escalation = events[4].error
+    escalation = events[5].error
     assert isinstance(escalation, RestartsExhausted)
     assert events == [
         Event(EventKind.STARTED, "a", 1),
         Event(EventKind.CRASHED, "a", 1, crash),
+        Event(EventKind.RESTARTING, "a", 1, delay=0.0),
         Event(EventKind.STARTED, "a", 2),
         Event(EventKind.CRASHED, "a", 2, last),
         Event(EventKind.ESCALATED, "a", 2, escalation),
