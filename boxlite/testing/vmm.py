@@ -1,0 +1,195 @@
+"""`SimulatedVmm`: the engine of simulated machines."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import final
+
+import attrs
+import trio
+
+from boxlite.errors import VmGone, ZygoteError
+from boxlite.testing.faults import FaultKind, Stage
+from boxlite.testing.host import BoxFiles, SimulatedHost
+from boxlite.testing.machine import KILLED, POWERED_OFF, Machine
+from boxlite.testing.process import HostProcess
+from boxlite.testing.session import SimulatedSession
+from boxlite.vmm.console import Console
+from boxlite.vmm.process import VmExit
+from vmm_ffi.spec import AGENT_PORT, READY_PORT, InstanceSpec, PortSpec, VmRecord
+
+
+@final
+class SimulatedVm:
+    """`boxlite.vmm.engine.Vm` of a simulated machine. Made by `SimulatedVmm` alone."""
+
+    def __init__(self, machine: Machine) -> None:
+        self._machine = machine
+        self._session: SimulatedSession | None = None
+        self._owner_died = trio.Event()
+        self._released = False
+
+    @property
+    def record(self) -> VmRecord:
+        """See `Vm`."""
+        return self._machine.record
+
+    @property
+    def console(self) -> Console:
+        """See `Vm`."""
+        return self._machine.console
+
+    @property
+    def exit(self) -> VmExit | None:
+        """See `Vm`."""
+        return VmExit() if self._owner_died.is_set() else self._machine.exit
+
+    async def wait(self) -> VmExit:
+        """See `Vm`."""
+        if self.exit is None:
+            async with trio.open_nursery() as race:
+                race.start_soon(self._wait_orphaned, race.cancel_scope)
+                await self._machine.ended.wait()
+                race.cancel_scope.cancel()
+        await trio.lowlevel.checkpoint()
+        how = self.exit
+        assert how is not None
+        return how
+
+    async def connect(self) -> SimulatedSession:
+        """See `Vm`."""
+        self.hang_up()
+        agent = await self._machine.wait_serving()
+        fault = await self._machine.come_to(Stage.READY)
+        if fault is not None and fault.kind is FaultKind.LIE:
+            raise ValueError("the guest's ready notice is malformed")
+        if fault is not None or self._machine.exit is not None:
+            raise ConnectionResetError("the guest hung up where its ready notice was due")
+        if self._machine.session is not None:
+            self._machine.session.lose("another host has connected")
+        self._session = self._machine.session = SimulatedSession(self._machine, agent)
+        return self._session
+
+    async def pause(self) -> None:
+        """See `Vm`."""
+        await self._control(Stage.PAUSE)
+        self._machine.clock.pause()
+
+    async def resume(self) -> None:
+        """See `Vm`."""
+        await self._control(Stage.RESUME)
+        self._machine.clock.resume()
+
+    async def press_power_button(self) -> None:
+        """See `Vm`."""
+        if await self._control(Stage.POWER_BUTTON):
+            self._machine.end(POWERED_OFF)
+
+    def kill(self, signal_number: int = signal.SIGKILL) -> None:
+        """See `Vm`."""
+        if not self._owner_died.is_set():
+            self._machine.end(VmExit(signal=int(signal_number)))
+
+    def release(self) -> None:
+        """See `Vm`."""
+        if not self._machine.detached:
+            raise ValueError("only a machine that was launched detached can be released")
+        self._released = True
+
+    def leave(self) -> None:
+        """For the engine: the block is left."""
+        self.hang_up()
+        if not self._released and not self._owner_died.is_set():
+            self._machine.end(KILLED)
+
+    def owner_died(self) -> None:
+        """For the engine: the process that this object belongs to is gone."""
+        self.hang_up()
+        if not self._machine.detached:
+            self._machine.end(KILLED)
+        self._owner_died.set()
+
+    def hang_up(self) -> None:
+        """For the engine: ends the connection."""
+        if self._session is not None:
+            self._session.close()
+            self._session = None
+
+    async def _control(self, stage: Stage) -> bool:
+        """Raises OSError where the engine refuses; whether it does what it was asked to."""
+        fault = await self._machine.come_to(stage)
+        if self.exit is not None:
+            raise BrokenPipeError("the machine has ended")
+        if fault is not None and fault.kind is FaultKind.REFUSE:
+            raise OSError("the simulated engine refuses")
+        return fault is None
+
+    async def _wait_orphaned(self, scope: trio.CancelScope) -> None:
+        await self._owner_died.wait()
+        scope.cancel()
+
+
+@final
+class SimulatedVmm:
+    """`boxlite.vmm.engine.Engine` of one runtime on a simulated host."""
+
+    def __init__(self, host: SimulatedHost, process: HostProcess) -> None:
+        self._host = host
+        self._process = process
+
+    @asynccontextmanager
+    async def launch(self, spec: InstanceSpec, *, directory: Path, detached: bool) -> AsyncIterator[SimulatedVm]:
+        """See `Engine`."""
+        machine = self._host.make_machine(spec, detached=detached)
+        sockets = machine.record.sockets
+        # As the real engine does, which catches a specification that could not be honoured.
+        attrs.evolve(spec, ports=(PortSpec(AGENT_PORT, f"{sockets}.agent"), PortSpec(READY_PORT, f"{sockets}.ready")))
+        fault = await machine.come_to(Stage.SPAWN)
+        if fault is not None or not self._process.alive:
+            raise ZygoteError("the simulated zygote could not start the machine")
+        if detached:
+            self._host.disk.check()
+            files = self._host.disk.boxes.setdefault(directory, BoxFiles())
+            files.record, files.exit = machine.record, None
+        if machine.exit is None:
+            self._host.start(machine)
+        async with self._hold(machine) as vm:
+            yield vm
+
+    @asynccontextmanager
+    async def adopt(self, record: VmRecord, *, directory: Path) -> AsyncIterator[SimulatedVm]:
+        """See `Engine`."""
+        await self._host.take_time()
+        machine = self._host.find(record)
+        if machine is None or not machine.detached or not self._process.alive:
+            files = self._host.disk.boxes.get(directory)
+            how = files.exit if files is not None and files.record == record else None
+            raise VmGone(f"its process {how or VmExit()}")
+        async with self._hold(machine) as vm:
+            yield vm
+
+    async def put_down(self, record: VmRecord | None, *, directory: Path) -> VmExit | None:
+        """See `Engine`."""
+        await self._host.take_time()
+        files = self._host.disk.boxes.get(directory, BoxFiles())
+        if record is None:
+            record = files.record
+        if record is None or not self._process.alive:
+            return None
+        machine = self._host.find(record)
+        if machine is not None:
+            machine.end(KILLED)
+        return files.exit if files.record == record else None
+
+    @asynccontextmanager
+    async def _hold(self, machine: Machine) -> AsyncIterator[SimulatedVm]:
+        vm = SimulatedVm(machine)
+        self._process.on_death(vm.owner_died)
+        try:
+            yield vm
+        finally:
+            self._process.forget(vm.owner_died)
+            vm.leave()
