@@ -5,6 +5,13 @@ A message names the box or image, the operation, the cause, and the way out wher
 
 from __future__ import annotations
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from boxlite.vmm.process import VmExit
+
 
 class BoxliteError(Exception):
     """The root: `except BoxliteError` catches whatever this package raises on purpose."""
@@ -133,7 +140,11 @@ class BoxPaused(BoxError, RuntimeError):
 
 
 class VmGone(BoxliteError, ProcessLookupError):
-    """The virtual machine that a store remembers does not run any more."""
+    """The virtual machine that a store remembers does not run any more; `exit` says how it ended, where that is known."""
+
+    def __init__(self, message: str, exit: VmExit | None = None) -> None:
+        super().__init__(message)
+        self.exit = exit
 
 
 class SocketPathTooLong(BoxliteError, ValueError):
@@ -178,10 +189,6 @@ class UserNotFound(BoxError, LookupError):
     """The user or group is not in the box's /etc/passwd or /etc/group."""
 
 
-class ExecutionNotFound(BoxError, LookupError):
-    """The guest knows no execution of this id, or not any more."""
-
-
 class OutputGap(BoxError, OSError):
     """More was written while nobody was attached than the guest keeps. Reading again goes on after the gap.
 
@@ -207,3 +214,11 @@ class PortalLost(BoxError, ConnectionError):
 
 class GuestRefused(BoxError, RuntimeError):
     """The guest's agent answered a call with an error."""
+
+
+class ExecutionNotFound(GuestRefused, LookupError):
+    """The guest knows no execution of this id, or not any more."""
+
+
+class ExecutionTaken(GuestRefused):
+    """Somebody else has attached to the execution, and gets its output from now on."""

@@ -26,7 +26,7 @@ from boxlite.errors import (
     WorkdirNotFound,
 )
 from boxlite.portal.checks import spoken
-from boxlite.portal.session import CreditGate
+from boxlite.portal.interface import CreditGate
 from proto.boxlite import v1
 
 if TYPE_CHECKING:

@@ -7,6 +7,7 @@ What the host takes from a guest must be what its declaration says before anythi
 from __future__ import annotations
 
 import dataclasses
+import re
 from typing import TypeVar
 
 import betterproto2
@@ -26,15 +27,24 @@ def checked(message: M) -> M:
     assert dataclasses.is_dataclass(message)
     for field in dataclasses.fields(message):
         value = getattr(message, field.name)
-        scalar = _SCALARS.get(str(field.type))
-        if scalar is not None:
-            if type(value) is not scalar:
-                raise TypeError(f"{type(message).__name__}.{field.name} is {type(value).__name__}, not {field.type}")
-        elif isinstance(value, betterproto2.Message):
-            checked(value)
-        elif value is not None and not isinstance(value, betterproto2.Enum):
+        repeated = re.fullmatch(r"list\[(.*)\]", str(field.type))
+        if repeated is None:
+            values, kind = [value], str(field.type)
+        else:
+            values, kind = value, repeated[1]
+        if not all(_is_of(kind, each) for each in values):
             raise TypeError(f"{type(message).__name__}.{field.name} is {type(value).__name__}, not {field.type}")
     return message
+
+
+def _is_of(kind: str, value: object) -> bool:
+    scalar = _SCALARS.get(kind)
+    if scalar is not None:
+        return type(value) is scalar
+    if isinstance(value, betterproto2.Message):
+        checked(value)
+        return True
+    return value is None or isinstance(value, betterproto2.Enum)
 
 
 def spoken(message: str) -> str:

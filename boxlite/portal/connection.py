@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+from collections.abc import Callable
 from typing import cast
 
 import trio_asyncio
@@ -17,7 +18,8 @@ from grpclib.client import Channel
 from grpclib.client import Handler as ClientHandler
 from grpclib.config import Configuration
 from grpclib.exceptions import StreamTerminatedError
-from grpclib.protocol import Connection, EventsProcessor, H2Protocol, Stream
+from grpclib.protocol import AbstractHandler, Connection, EventsProcessor, H2Protocol, Stream
+from h2.config import H2Configuration
 
 MAX_MESSAGE = 1 << 20
 """Longest message that is taken from a guest, in bytes. The agent sends output in chunks of 64 KiB."""
@@ -30,13 +32,19 @@ _log = logging.getLogger(__name__)
 
 
 class GuestChannel(Channel):
-    """A gRPC channel over a socket that is connected already, and never reconnects."""
+    """A gRPC channel over a socket that is connected already, and never reconnects.
 
-    def __init__(self, loop: trio_asyncio.TrioEventLoop, connected: socket.socket) -> None:
+    `on_lost` is called with the cause as a phrase when the connection has ended, by whatever side; perhaps repeatedly.
+    """
+
+    def __init__(
+        self, loop: trio_asyncio.TrioEventLoop, connected: socket.socket, on_lost: Callable[[str], None]
+    ) -> None:
         # Without a running loop of its own, Channel would look for one; a trio-asyncio loop is no running loop in
         # the caller's context.
         self._socket: socket.socket | None = connected
         self._guest_loop = loop
+        self._on_lost = on_lost
         super().__init__(config=_CONFIGURATION)
 
     async def _create_connection(self) -> H2Protocol:
@@ -47,7 +55,7 @@ class GuestChannel(Channel):
         return cast(H2Protocol, protocol)
 
     def _guarded_protocol(self) -> H2Protocol:
-        return _GuardedProtocol(ClientHandler(), self._config, self._h2_config)
+        return _GuardedProtocol(ClientHandler(), self._config, self._h2_config, self._on_lost)
 
     def close(self) -> None:
         """Closes the connection; calls in flight fail with StreamTerminatedError."""
@@ -55,15 +63,22 @@ class GuestChannel(Channel):
             self._socket.close()
             self._socket = None
         super().close()
+        self._on_lost("it was closed on this side")
 
 
 class _GuardedProtocol(H2Protocol):
+    def __init__(
+        self, handler: ClientHandler, config: Configuration, h2_config: H2Configuration, on_lost: Callable[[str], None]
+    ) -> None:
+        super().__init__(handler, config, h2_config)
+        self._on_lost = on_lost
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         self.connection = _GuardedConnection(
             self.connection._connection, cast(asyncio.Transport, transport), config=self.config
         )
-        self.processor = EventsProcessor(self.handler, self.connection)
+        self.processor = _ObservedProcessor(self.handler, self.connection, self._on_lost)
 
     def data_received(self, data: bytes) -> None:
         try:
@@ -71,6 +86,18 @@ class _GuardedProtocol(H2Protocol):
         except Exception:
             _log.debug("the guest broke HTTP/2", exc_info=True)
             self.processor.close("the guest broke HTTP/2")
+
+
+class _ObservedProcessor(EventsProcessor):
+    """Every way in which a connection ends leads through its `close`."""
+
+    def __init__(self, handler: AbstractHandler, connection: Connection, on_lost: Callable[[str], None]) -> None:
+        super().__init__(handler, connection)
+        self._on_lost = on_lost
+
+    def close(self, reason: str = "it was closed on this side") -> None:
+        super().close(reason)
+        self._on_lost(reason)
 
 
 class _GuardedConnection(Connection):

@@ -62,8 +62,10 @@ class InputStreamCall(Protocol):
 class GuestSession(Protocol):
     """One connection to a guest's agent.
 
-    Each call raises `PortalLost` when the connection ends or what came over it made no sense, and `GuestRefused` when
-    the guest says no. Cancelling a call ends it in the guest too; an execution goes on.
+    Each call raises `PortalLost` when the connection ends or what came over it made no sense, which ends it; and
+    `GuestRefused` when the guest says no: `ExecutionNotFound` where it does not know the execution's id, and
+    `ExecutionTaken` where somebody else attached to the execution. Cancelling a call ends it in the guest too; an
+    execution goes on.
     """
 
     def close(self) -> None:

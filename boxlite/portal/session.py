@@ -1,24 +1,26 @@
-"""The calls that a host makes to the agent of one box: the portal's whole interface.
-
-Everything above this module is Trio and knows neither gRPC nor asyncio.
-"""
+"""The calls that a host makes to the agent of one box, over gRPC; `boxlite.portal.interface` is what others see."""
 
 from __future__ import annotations
 
 import asyncio
 import socket
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Protocol, TypeVar
+from typing import TypeAlias, TypeVar, final
 
+import trio
 import trio_asyncio
 from grpclib.const import Cardinality, Status
 from grpclib.exceptions import GRPCError
 
-from boxlite.errors import GuestRefused, PortalLost
+from boxlite.errors import ExecutionNotFound, ExecutionTaken, GuestRefused, PortalLost
 from boxlite.portal.checks import checked, spoken
 from boxlite.portal.connection import GuestChannel
+from boxlite.portal.handshake import shake_hands
 from boxlite.portal.input import InputCall
+from boxlite.portal.interface import CreditGate, EventSink
 from proto.boxlite.v1 import (
+    AttachRequest,
+    AttachStart,
     ContainerInitRequest,
     ContainerStub,
     Credit,
@@ -26,71 +28,65 @@ from proto.boxlite.v1 import (
     ExecEvent,
     ExecRequest,
     ExecStart,
+    ExecutionInfo,
     ExecutionStub,
     GuestInitRequest,
     GuestStub,
     KillRequest,
+    ListRequest,
     PingReply,
     PingRequest,
     ResizeTtyRequest,
+    SetClockRequest,
     ShutdownRequest,
     TtySize,
 )
 
 T = TypeVar("T")
 Request = TypeVar("Request")
+AnyFollow: TypeAlias = ExecRequest | AttachRequest
 
-
-class EventSink(Protocol):
-    """What takes the events of an execution, one call each, in order."""
-
-    def __call__(self, event: ExecEvent, /) -> None:
-        """Must not block. An exception ends the execution's stream and comes out of `Session.execute`."""
-
-
-class CreditGate:
-    """Carries a reader's credit from Trio to the coroutine that sends it; the newest limits replace older ones."""
-
-    def __init__(self) -> None:
-        self._limits = Credit()
-        self._raised = asyncio.Event()
-
-    def raise_limits(self, *, stdout: int, stderr: int) -> None:
-        """Both are absolute offsets; returns at once."""
-        self._limits = Credit(stdout_limit=stdout, stderr_limit=stderr)
-        self._raised.set()
-
-    async def wait_raised(self) -> Credit:
-        """For the asyncio side: the limits, once they are higher than those given last."""
-        await self._raised.wait()
-        self._raised.clear()
-        return self._limits
+_REFUSALS = {Status.NOT_FOUND: ExecutionNotFound, Status.ABORTED: ExecutionTaken}
+"""What the statuses of Execution's calls mean; see `guest.proto`."""
 
 
 async def open_session(loop: trio_asyncio.TrioEventLoop, connected: socket.socket, box: str) -> Session:
-    """A session over a connected socket, which it owns from now on."""
+    """A session over a connected socket, which it owns from now on; returns when the guest has greeted.
 
-    async def connect() -> GuestChannel:
-        return GuestChannel(loop, connected)
-
+    Raises `PortalLost` where the guest hangs up or talks nonsense first. It waits as long as the guest is silent.
+    """
     try:
-        channel = await loop.run_aio_coroutine(connect())
+        await shake_hands(connected)
+        session: Session = await loop.run_aio_coroutine(_make_session(loop, connected, box))
+    except OSError as error:
+        connected.close()
+        raise PortalLost(box, f"the connection to the guest ended: {error}") from error
     except BaseException:
         connected.close()
         raise
-    return Session(loop, channel, box)
+    return session
 
 
+async def _make_session(loop: trio_asyncio.TrioEventLoop, connected: socket.socket, box: str) -> Session:
+    session = Session(loop, connected, box)
+    await session._channel.__connect__()
+    return session
+
+
+@final
 class Session:
-    """Calls to one guest. Each raises `PortalLost` when the connection ends and `GuestRefused` when the guest says no.
+    """`GuestSession` over gRPC. Made by `open_session` alone.
 
-    Cancelling a call resets its HTTP/2 stream; the guest sees that and stops working for it.
+    Cancelling a call resets its HTTP/2 stream; the guest sees that and stops working for it. Whoever breaks the rules
+    of a call is not to be trusted with the next one: what raises `PortalLost` closes the connection.
     """
 
-    def __init__(self, loop: trio_asyncio.TrioEventLoop, channel: GuestChannel, box: str) -> None:
+    def __init__(self, loop: trio_asyncio.TrioEventLoop, connected: socket.socket, box: str) -> None:
         self._loop = loop
-        self._channel = channel
         self._box = box
+        self._lost = trio.Event()
+        self._cause = ""
+        self._channel = channel = GuestChannel(loop, connected, self._lose)
         self._guest = GuestStub(channel)
         self._container = ContainerStub(channel)
         self._execution = ExecutionStub(channel)
@@ -98,6 +94,11 @@ class Session:
     def close(self) -> None:
         """Closes the connection; calls in flight raise `PortalLost`."""
         self._channel.close()
+
+    async def wait_lost(self) -> str:
+        """Returns when the connection has ended, by whatever side, with the cause as a phrase."""
+        await self._lost.wait()
+        return self._cause
 
     async def init_guest(self, *, unix_time_ns: int, entropy: bytes, disks: Sequence[Disk]) -> None:
         """Guest.Init: once, first."""
@@ -113,9 +114,17 @@ class Session:
         """Guest.Ping: answers as long as the agent serves."""
         return await self._call(self._guest.ping, PingRequest(payload=payload))
 
+    async def set_clock(self, unix_time_ns: int) -> None:
+        """Guest.SetClock: after a pause the guest's clock is behind."""
+        await self._call(self._guest.set_clock, SetClockRequest(unix_time_ns=unix_time_ns))
+
     async def shutdown(self, grace: float) -> None:
         """Guest.Shutdown: returns when every process has ended and the disks are written; then the machine ends."""
         await self._call(self._guest.shutdown, ShutdownRequest(grace_ms=round(grace * 1000)))
+
+    async def executions(self) -> Sequence[ExecutionInfo]:
+        """Execution.List: all that the guest still knows, the oldest first."""
+        return (await self._call(self._execution.list, ListRequest())).executions
 
     async def kill(self, execution_id: str, signal: int) -> bool:
         """Execution.Kill: whether there was a process to receive the signal."""
@@ -133,17 +142,28 @@ class Session:
 
     async def execute(self, start: ExecStart, sink: EventSink, credit: CreditGate) -> None:
         """Execution.Exec: starts a command and gives every event to `sink`; returns after the last one."""
-        await self._run(lambda: self._execute(start, sink, credit))
+        await self._run(lambda: self._follow("Exec", ExecRequest(start=start), sink, credit))
 
-    async def _execute(self, start: ExecStart, sink: EventSink, credit: CreditGate) -> None:
+    async def attach(self, start: AttachStart, sink: EventSink, credit: CreditGate) -> None:
+        """Execution.Attach: the events of a command that runs, or has ended, from the given offsets on."""
+        await self._run(lambda: self._follow("Attach", AttachRequest(start=start), sink, credit))
+
+    async def _follow(self, call: str, first: AnyFollow, sink: EventSink, gate: CreditGate) -> None:
+        kind = type(first)
         async with self._channel.request(
-            "/boxlite.v1.Execution/Exec", Cardinality.STREAM_STREAM, ExecRequest, ExecEvent
+            f"/boxlite.v1.Execution/{call}", Cardinality.STREAM_STREAM, kind, ExecEvent
         ) as stream:
-            await stream.send_message(ExecRequest(start=start))
+            await stream.send_message(first)
+            raised = asyncio.Event()
+            gate.subscribe(raised.set)
+            if gate.limits != Credit():
+                raised.set()  # Perhaps since `first` was made.
 
             async def send_credit() -> None:
                 while True:
-                    await stream.send_message(ExecRequest(credit=await credit.wait_raised()))
+                    await raised.wait()
+                    raised.clear()
+                    await stream.send_message(kind(credit=gate.limits))
 
             sender = asyncio.ensure_future(send_credit())
             try:
@@ -152,6 +172,7 @@ class Session:
                     if event.exited is not None or event.failed is not None:
                         break
             finally:
+                gate.subscribe(None)
                 sender.cancel()
                 await asyncio.gather(sender, return_exceptions=True)
             await stream.end()
@@ -171,12 +192,23 @@ class Session:
             except GRPCError as error:
                 said = spoken(error.message or error.status.name)
                 if error.status is Status.UNKNOWN:
-                    raise PortalLost(self._box, f"the guest broke the portal's protocol: {said}") from error
-                raise GuestRefused(self._box, said) from error
-            except (GuestRefused, PortalLost):
+                    raise self._break(f"the guest broke the portal's protocol: {said}") from error
+                raise _REFUSALS.get(error.status, GuestRefused)(self._box, said) from error
+            except GuestRefused:
                 raise
             except Exception as error:
-                raise PortalLost(self._box, f"the connection to the guest ended: {spoken(str(error))}") from error
+                if self._lost.is_set():
+                    raise PortalLost(self._box, f"the connection to the guest ended: {spoken(self._cause)}") from error
+                raise self._break(f"the guest broke the portal's protocol: {spoken(str(error))}") from error
 
         result: T = await self._loop.run_aio_coroutine(guarded())
         return result
+
+    def _break(self, cause: str) -> PortalLost:
+        self._lose(cause)
+        self._channel.close()
+        return PortalLost(self._box, cause)
+
+    def _lose(self, cause: str) -> None:
+        self._cause = self._cause or cause
+        self._lost.set()

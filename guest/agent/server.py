@@ -15,6 +15,7 @@ from guest.agent.container_service import ContainerService
 from guest.agent.execution_service import ExecutionService
 from guest.agent.executions import Executions
 from guest.agent.guest_service import GuestService, Machine
+from guest.agent.handshake import Handshake
 from guest.agent.transport import DescriptorTransport
 
 # A stream that nobody reads fills its own window only, and the connection's has room for a few hundred of those.
@@ -49,7 +50,7 @@ class Agent:
         """
         while True:
             # grpclib listens on sockets alone; for anything else it has this, which pyproject.toml pins.
-            transport = DescriptorTransport(await connect(), self._server._protocol_factory())
+            transport = DescriptorTransport(await connect(), Handshake(self._server._protocol_factory))
             on_connected()
             await _first(transport.closed, self._guest.stopped)
             if self._guest.stopped.is_set():

@@ -33,6 +33,11 @@ class DescriptorTransport(asyncio.Transport):
         protocol.connection_made(self)
         self._loop.add_reader(descriptor, self._readable)
 
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        """From now on this protocol has the connection; its `connection_made` is the caller's to call."""
+        assert isinstance(protocol, asyncio.Protocol)
+        self._protocol = protocol
+
     def write(self, data: bytes | bytearray | memoryview[Any]) -> None:
         """Queues the data; after `close` it is dropped."""
         if self._closing:
@@ -67,10 +72,14 @@ class DescriptorTransport(asyncio.Transport):
         except OSError as error:
             self._lose(error)
             return
-        if data:
-            self._protocol.data_received(data)
-        else:
+        if not data:
             self._lose(None)
+            return
+        try:
+            self._protocol.data_received(data)
+        except Exception as error:
+            # A peer that breaks the protocol in a way that the protocol did not foresee.
+            self._lose(error)
 
     def _flush(self) -> None:
         self._flush_scheduled = False

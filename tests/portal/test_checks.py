@@ -12,7 +12,8 @@ from proto.boxlite import v1
 
 def test_a_message_of_the_declared_types_is_itself() -> None:
     output = v1.Output(stream=v1.OutputStream.STDOUT, offset=1, data=b"x", eof=True)
-    for message in (v1.ExecEvent(output=output), v1.ExecEvent(exited=v1.Exited(message="m")), v1.PingReply()):
+    listed = v1.ListReply(executions=[v1.ExecutionInfo(argv=[b"a"], exited=v1.Exited()), v1.ExecutionInfo()])
+    for message in (v1.ExecEvent(output=output), v1.ExecEvent(exited=v1.Exited(message="m")), v1.PingReply(), listed):
         assert checked(message) is message
 
 
@@ -23,9 +24,13 @@ def test_a_message_of_the_declared_types_is_itself() -> None:
         (v1.PingReply, b"\x12\x03abc"),  # protocol, declared as a number, as bytes
         (v1.ExecEvent, b"\x12\x02\x18\x05"),  # output.data as a number, one level down
         (v1.ExecEvent, b"\x10\x05"),  # output, declared as a message, as a number
+        (v1.ListReply, b"\x08\x05"),  # executions, declared as messages, as a number
+        (v1.ListReply, b"\x0a\x02\x10\x05"),  # executions.argv, declared as bytes, as a number
     ],
 )
-def test_a_mistyped_field_is_an_error(kind: type[v1.PingReply] | type[v1.ExecEvent], raw: bytes) -> None:
+def test_a_mistyped_field_is_an_error(
+    kind: type[v1.PingReply] | type[v1.ExecEvent] | type[v1.ListReply], raw: bytes
+) -> None:
     with pytest.raises((TypeError, ValueError)):
         checked(kind.parse(raw))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import struct
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import pytest
@@ -20,11 +20,13 @@ from h2.events import DataReceived, RequestReceived
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from boxlite.errors import GuestRefused, PortalLost
+from boxlite.errors import ExecutionNotFound, ExecutionTaken, GuestRefused, PortalLost
 from boxlite.portal.connection import MAX_MESSAGE
+from boxlite.portal.interface import CreditGate
 from boxlite.portal.loop import open_asyncio_loop
-from boxlite.portal.session import CreditGate, Session, open_session
+from boxlite.portal.session import Session, open_session
 from proto.boxlite import v1
+from tests.portal.greeter import greet
 
 
 class GuestService(v1.GuestBase):
@@ -51,6 +53,15 @@ class ExecutionService(v1.ExecutionBase):
         yield v1.ExecEvent(output=v1.Output(stream=v1.OutputStream.STDOUT, data=data, eof=True))
         yield v1.ExecEvent(exited=v1.Exited(exit_code=3))
 
+    async def attach(self, messages: AsyncIterator[v1.AttachRequest]) -> AsyncIterator[v1.ExecEvent]:
+        start = (await anext(messages)).start
+        assert start is not None
+        yield v1.ExecEvent(started=v1.Started(pid=7))
+        raise GRPCError(Status[start.execution_id], "as asked")
+
+    async def list(self, message: v1.ListRequest) -> v1.ListReply:
+        return v1.ListReply(executions=[v1.ExecutionInfo(execution_id="e", argv=[b"a", b"b"])])
+
 
 @asynccontextmanager
 async def session_with(
@@ -71,7 +82,7 @@ async def session_with(
 @asynccontextmanager
 async def honest_session(loop: trio_asyncio.TrioEventLoop) -> AsyncIterator[Session]:
     async def serve(theirs: socket.socket) -> None:
-        theirs.setblocking(False)
+        await greet(theirs)
 
         async def connect() -> Any:
             server = Server([GuestService(), ExecutionService()])
@@ -144,6 +155,7 @@ async def test_a_call_can_be_cancelled_and_the_session_goes_on() -> None:
 async def test_a_guest_that_hangs_up_ends_the_calls_in_flight() -> None:
     async def hang_up(theirs: socket.socket) -> None:
         with theirs:
+            await greet(theirs)
             await trio.lowlevel.wait_readable(theirs)
 
     async with open_asyncio_loop() as loop, session_with(loop, hang_up) as session:
@@ -151,6 +163,70 @@ async def test_a_guest_that_hangs_up_ends_the_calls_in_flight() -> None:
             await session.ping()
         with pytest.raises(PortalLost):
             await session.ping()
+
+
+async def test_the_end_of_the_connection_is_told_with_its_cause() -> None:
+    async def hang_up(theirs: socket.socket) -> None:
+        with theirs:
+            await greet(theirs)
+
+    async with open_asyncio_loop() as loop, session_with(loop, hang_up) as session:
+        assert await session.wait_lost() == "Connection lost"
+        with pytest.raises(PortalLost, match="Connection lost"):
+            await session.ping()
+
+
+async def test_a_session_that_is_closed_here_is_lost_too() -> None:
+    async with open_asyncio_loop() as loop, honest_session(loop) as session, trio.open_nursery() as nursery:
+        causes: list[str] = []
+
+        @nursery.start_soon
+        async def wait() -> None:
+            causes.append(await session.wait_lost())
+
+        await session.ping()
+        assert causes == []
+        session.close()
+    assert causes == ["it was closed on this side"]
+
+
+async def test_whoever_breaks_the_rules_of_one_call_is_not_asked_again() -> None:
+    """The connection is closed: `wait_lost` returns after every `PortalLost`."""
+    async with open_asyncio_loop() as loop, session_with(loop, http2_guest(b"\0\0\0\0\2\x08\5")) as session:
+        with pytest.raises(PortalLost, match="payload is int, not bytes"):
+            await session.ping()
+        assert "PingReply.payload" in await session.wait_lost()
+
+
+async def test_a_sink_that_refuses_an_event_ends_the_session() -> None:
+    def refuse(event: v1.ExecEvent) -> None:
+        raise ValueError("output out of order")
+
+    async with open_asyncio_loop() as loop, honest_session(loop) as session:
+        with pytest.raises(PortalLost, match="output out of order"):
+            await session.execute(v1.ExecStart(execution_id="e"), refuse, CreditGate())
+
+
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [
+        (Status.NOT_FOUND, ExecutionNotFound),
+        (Status.ABORTED, ExecutionTaken),
+        (Status.OUT_OF_RANGE, GuestRefused),
+    ],
+)
+async def test_statuses_are_errors_of_their_own(status: Status, error: type[GuestRefused]) -> None:
+    async with open_asyncio_loop() as loop, honest_session(loop) as session:
+        start = v1.AttachStart(execution_id=status.name)
+        with pytest.raises(GuestRefused, match="box b: as asked") as raised:
+            await session.attach(start, lambda event: None, CreditGate())
+        assert type(raised.value) is error
+
+
+async def test_executions_are_listed() -> None:
+    async with open_asyncio_loop() as loop, honest_session(loop) as session:
+        (info,) = await session.executions()
+        assert (info.execution_id, info.argv) == ("e", [b"a", b"b"])
 
 
 async def test_a_message_that_claims_gigabytes_is_refused_before_it_is_collected() -> None:
@@ -173,20 +249,26 @@ async def test_a_reply_that_is_no_message_is_a_lost_portal(body: bytes) -> None:
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.binary(min_size=1, max_size=200), st.booleans())
-def test_any_bytes_harm_their_own_session_alone(junk: bytes, after_preface: bool) -> None:
+@given(st.binary(min_size=1, max_size=200), st.booleans(), st.booleans())
+def test_any_bytes_harm_their_own_session_alone(junk: bytes, greeted: bool, after_preface: bool) -> None:
     """Another session on the same loop still works."""
     settings_frame = b"\0\0\0\4\0\0\0\0\0"
 
     async def send_junk(theirs: socket.socket) -> None:
         with theirs:
+            if greeted:
+                await greet(theirs)
             theirs.sendall(settings_frame * after_preface + junk)
 
     async def main() -> None:
         async with open_asyncio_loop() as loop, honest_session(loop) as honest:
-            async with session_with(loop, send_junk) as session:
-                with pytest.raises((PortalLost, GuestRefused)):
+            broken = False
+            try:
+                async with session_with(loop, send_junk) as session:
                     await session.ping()
+            except* (PortalLost, GuestRefused):
+                broken = True
+            assert broken
             assert (await honest.ping(b"z")).payload == b"z"
 
     async def bounded() -> None:
@@ -200,7 +282,9 @@ def http2_guest(body: bytes) -> Callable[[socket.socket], Any]:
     """A guest that speaks HTTP/2 and answers every request with these bytes as the body."""
 
     async def serve(theirs: socket.socket) -> None:
-        with theirs:
+        # The host hangs up on whoever breaks the rules.
+        with theirs, suppress(ConnectionError):
+            await greet(theirs)
             await converse(theirs)
 
     async def converse(theirs: socket.socket) -> None:
@@ -209,7 +293,10 @@ def http2_guest(body: bytes) -> Callable[[socket.socket], Any]:
         while True:
             theirs.sendall(connection.data_to_send())
             await trio.lowlevel.wait_readable(theirs)
-            for event in connection.receive_data(theirs.recv(65536)):
+            received = theirs.recv(65536)
+            if not received:
+                return
+            for event in connection.receive_data(received):
                 if isinstance(event, RequestReceived):
                     headers = [(":status", "200"), ("content-type", "application/grpc")]
                     connection.send_headers(event.stream_id, headers)

@@ -18,6 +18,7 @@ from grpclib.client import Channel
 from grpclib.protocol import H2Protocol
 
 from guest.agent.server import Agent
+from proto import greeting
 from proto.boxlite.v1 import (
     ContainerInitRequest,
     ContainerStub,
@@ -134,8 +135,23 @@ class _ConnectedChannel(Channel):
 
     async def _create_connection(self) -> H2Protocol:
         loop = asyncio.get_running_loop()
+        await shake_hands(self._socket)
         _, protocol = await loop.create_connection(self._protocol_factory, sock=self._socket)
         return protocol
+
+
+async def shake_hands(connected: socket.socket) -> None:
+    """The host's half of the greeting, for a connection with nothing left in it."""
+    loop, hello = asyncio.get_running_loop(), greeting.hello("0" * greeting.TOKEN_LENGTH)
+    await loop.sock_sendall(connected, greeting.RESET + hello)
+    expected = greeting.GREETING + hello
+    received = b""
+    while len(received) < len(expected):
+        data = await loop.sock_recv(connected, len(expected) - len(received))
+        if not data:
+            raise ConnectionResetError("the agent hung up")
+        received += data
+    assert received == expected
 
 
 class Host:

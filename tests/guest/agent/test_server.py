@@ -12,7 +12,8 @@ from grpclib.const import Status
 from grpclib.exceptions import GRPCError
 
 from proto.boxlite.v1 import AttachRequest, AttachStart, Credit, ExecEvent, PingRequest, ShutdownRequest, WaitRequest
-from tests.guest.agent.harness import UNLIMITED, Run, run_async, running_agent, start
+from proto.greeting import PREFACE, RESET, TOKEN_LENGTH, hello
+from tests.guest.agent.harness import UNLIMITED, Run, run_async, running_agent, shake_hands, start
 
 CREDIT = Credit(stdout_limit=UNLIMITED, stderr_limit=UNLIMITED)
 
@@ -44,7 +45,8 @@ def test_what_is_no_http2_ends_its_connection_only(image: Path, tmp_path: Path) 
         async with running_agent(tmp_path, image, initialised=False) as rig:
             sock = rig.connect_socket()
             loop = asyncio.get_running_loop()
-            await loop.sock_sendall(sock, b"GET / HTTP/1.1\r\n\r\n" * 1000)
+            await shake_hands(sock)
+            await loop.sock_sendall(sock, PREFACE + b"\0\0\0GET / HTTP/1.1\r\n\r\n" * 1000)
             while await loop.sock_recv(sock, 65536):
                 pass
             sock.close()
@@ -107,5 +109,30 @@ def test_shutdown_kills_what_does_not_end(image: Path, tmp_path: Path) -> None:
             assert (await following).exited.signal == 9
             host.close()
             await rig.serving
+
+    run_async(scenario())
+
+
+@pytest.mark.parametrize("under_way", [0, 9, 10, 5000, 16384 + 8])
+def test_an_agent_that_missed_the_end_of_a_connection_finds_together_with_the_next_host(
+    under_way: int, image: Path, tmp_path: Path
+) -> None:
+    """The host before left some bytes of a frame, and what follows on the same stream is another host's greeting."""
+
+    async def scenario() -> None:
+        async with running_agent(tmp_path, image, initialised=False) as rig:
+            loop = asyncio.get_running_loop()
+            sock = rig.connect_socket()
+            await shake_hands(sock)
+            settings, data = b"\0\0\0\4\0\0\0\0\0", b"\0\x40\0\0\0\0\0\0\1" + bytes(16384)
+            await loop.sock_sendall(sock, PREFACE + settings + data[:under_way])
+            await asyncio.sleep(0.05)
+            await loop.sock_sendall(sock, RESET + hello("0" * TOKEN_LENGTH))
+            while await loop.sock_recv(sock, 65536):  # Until the agent has closed its end, to open it again.
+                pass
+            sock.close()
+            host = rig.connect()
+            assert (await host.guest.ping(PingRequest(payload=b"x"))).payload == b"x"
+            host.close()
 
     run_async(scenario())
