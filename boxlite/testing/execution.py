@@ -145,7 +145,8 @@ class Execution:
 class Follower:
     """One host's view of an execution: its events, as far as the credit goes. Whoever followed before is superseded.
 
-    Raises ValueError for an offset that the stream has not reached.
+    `offsets` are those of the first bytes wanted, 0 where none is given. Raises ValueError for one that the stream has
+    not reached.
     """
 
     def __init__(self, execution: Execution, credit: Credit, offsets: dict[StreamName, int]) -> None:
@@ -155,10 +156,10 @@ class Follower:
         self._told_start = False
         limits = _limits(credit)
         for name, output in execution.outputs.items():
-            if offsets[name] > output.end:
+            if offsets.get(name, 0) > output.end:
                 raise ValueError(f"{name.name} has {output.end} bytes so far, none at {offsets[name]}")
         for name, output in execution.outputs.items():
-            output.attach(offsets[name], limits[name])
+            output.attach(offsets.get(name, 0), limits[name])
         if execution.follower is not None:
             execution.follower._supersede()
         execution.follower = self
@@ -196,7 +197,7 @@ class Follower:
             return ExecEvent(started=Started(pid=self._execution.pid))
         outputs = self._execution.outputs
         for name, output in outputs.items():
-            chunk = None if self._execution.exited and output.taken else output.take()
+            chunk = None if self._execution.exited is not None and output.taken else output.take()
             if chunk is not None:
                 return ExecEvent(output=Output(stream=name, offset=chunk.offset, data=chunk.data, eof=chunk.eof))
         if self._execution.exited is not None and all(output.taken for output in outputs.values()):

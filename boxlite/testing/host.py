@@ -232,8 +232,16 @@ async def open_host(
 
     `programs` are what its guests can execute, `images` what boxes can be made of. With `jitter`, each operation takes
     about so many seconds now and then, and else none.
+
+    What the block raises comes out as it is; what a program raises
+    comes out in a group, and ends the block.
     """
+    raised: Exception | None = None
     async with trio.open_nursery() as nursery:
-        host = SimulatedHost(nursery, seed=seed, faults=faults, programs=programs, images=images, jitter=jitter)
-        yield host
+        try:
+            yield SimulatedHost(nursery, seed=seed, faults=faults, programs=programs, images=images, jitter=jitter)
+        except Exception as error:
+            raised = error
         nursery.cancel_scope.cancel()
+    if raised is not None:
+        raise raised

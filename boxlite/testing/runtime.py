@@ -45,19 +45,21 @@ async def open_simulated_runtime(
     `SimulatedHost.crash_runtime` leaves the block at once, without an error. Use it under
     `trio.testing.MockClock(autojump_threshold=0)`: then nothing takes real time.
     """
-    block, process = UserBlock(), HostProcess()
-    with process.scope, block.whole():
-        async with AsyncExitStack() as stack:
-            if host is None:
-                host = await stack.enter_async_context(
-                    open_host(seed=seed, faults=faults, programs=programs, images=images, jitter=jitter)
-                )
-            host.open_process(process)
-            stack.callback(host.close_process, process)
-            services = _Services(host, process, Admission(memory_mib=memory_mib, cpus=cpus), announce or _ignore)
-            runtime = await stack.enter_async_context(open_tree(HOME / "boxes", services.make, detachable=True))
-            with block.body():
-                yield runtime
+    async with AsyncExitStack() as stack:
+        if host is None:
+            host = await stack.enter_async_context(
+                open_host(seed=seed, faults=faults, programs=programs, images=images, jitter=jitter)
+            )
+        block, process = UserBlock(), HostProcess()
+        services = _Services(host, process, Admission(memory_mib=memory_mib, cpus=cpus), announce or _ignore)
+        host.open_process(process)
+        try:
+            with process.scope, block.whole():
+                async with open_tree(HOME / "boxes", services.make, detachable=True) as runtime:
+                    with block.body():
+                        yield runtime
+        finally:
+            host.close_process(process)
 
 
 class _Services:
