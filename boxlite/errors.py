@@ -5,8 +5,6 @@ A message names the box or image, the operation, the cause, and the way out wher
 
 from __future__ import annotations
 
-from __future__ import annotations
-
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -140,7 +138,7 @@ class BoxPaused(BoxError, RuntimeError):
 
 
 class VmGone(BoxliteError, ProcessLookupError):
-    """The virtual machine that a store remembers does not run any more; `exit` says how it ended, where that is known."""
+    """The virtual machine that a store remembers does not run any more; `exit` says how it ended, where known."""
 
     def __init__(self, message: str, exit: VmExit | None = None) -> None:
         super().__init__(message)

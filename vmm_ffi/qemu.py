@@ -19,6 +19,9 @@ PORT_NAME = "org.boxlite.{number}"
 VIRTIO_SLOTS = 8
 """How many virtio devices a microvm without ACPI takes (QEMU, hw/i386/microvm.c)."""
 
+RECONNECT_MS = 200
+"""After how long QEMU connects again, where it can be told in milliseconds; elsewhere it is a second."""
+
 _KERNEL_ARGUMENTS = (
     "console=hvc0",
     "root=/dev/vda",
@@ -40,7 +43,7 @@ def command_line(spec: InstanceSpec) -> list[str]:
     devices = [
         *(argument for index, disk in enumerate(spec.disks) for argument in _disk(index, disk)),
         *_console(),
-        *(argument for index, port in enumerate(spec.ports, start=1) for argument in _port(index, port)),
+        *(argument for index, port in enumerate(spec.ports, start=1) for argument in _port(index, port, spec)),
         *_random(),
         *(_network() if spec.network else ()),
     ]
@@ -50,7 +53,7 @@ def command_line(spec: InstanceSpec) -> list[str]:
         raise VmmError(f"{len(spec.disks)} disks need {slots} virtio devices, the microvm machine has {VIRTIO_SLOTS}")
     return [
         *("-name", spec.box_id),
-        # Nothing but what is named here: no default devices, no configuration of the user's, no monitor.
+        # Nothing but what is named here: no default devices, no configuration of the user's, no monitor for people.
         *("-nodefaults", "-no-user-config", "-display", "none", "-monitor", "none", "-no-reboot"),
         *("-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"),
         *("-M", "microvm,acpi=off,dump-guest-core=off"),
@@ -59,6 +62,7 @@ def command_line(spec: InstanceSpec) -> list[str]:
         *("-kernel", spec.kernel),
         *("-append", " ".join((*_kernel_arguments(spec), *spec.kernel_args))),
         *devices,
+        *(() if spec.monitor is None else _monitor(spec.monitor, spec)),
     ]
 
 
@@ -108,12 +112,24 @@ def _console() -> list[str]:
     ]
 
 
-def _port(index: int, port: PortSpec) -> list[str]:
+def _port(index: int, port: PortSpec, spec: InstanceSpec) -> list[str]:
     chardev = f"port{index}"
     return [
-        *("-chardev", _option("socket", id=chardev, path=port.path)),
+        *("-chardev", _option("socket", id=chardev, path=port.path, **(_reconnect(spec) if port.reconnect else {}))),
         *("-device", _option("virtserialport", chardev=chardev, name=PORT_NAME.format(number=port.number))),
     ]
+
+
+def _monitor(path: str, spec: InstanceSpec) -> list[str]:
+    return [
+        *("-chardev", _option("socket", id="monitor", path=path, **_reconnect(spec))),
+        *("-mon", _option("chardev=monitor", mode="control")),
+    ]
+
+
+def _reconnect(spec: InstanceSpec) -> dict[str, str]:
+    # QEMU 9.2 brought the one, and 10.0 removed the other (docs/about/removed-features).
+    return {"reconnect-ms": str(RECONNECT_MS)} if spec.reconnect_in_ms else {"reconnect": "1"}
 
 
 def _random() -> list[str]:

@@ -2,14 +2,17 @@
 
 It is small and has a single thread, so a fork takes a few milliseconds, and the kernel's promise to end a shim with
 its parent (PR_SET_PDEATHSIG, which is bound to the parent's thread) holds. It lives as long as its host: when the host
-ends, or closes its end of the socket, it kills its shims, reaps them, and ends.
+ends, or closes its end of the socket, it kills its shims, reaps them, and ends. Machines that shall outlive it have
+keepers (`vmm_ffi.keeper`) for parents, which it forks as well and leaves alone.
 """
 
 from __future__ import annotations
 
 import collections
+import contextlib
 import gc
 import os
+import select
 import selectors
 import signal
 import socket
@@ -18,8 +21,21 @@ from collections.abc import Callable
 
 import attrs
 
-from vmm_ffi import shim
-from vmm_ffi.spec import MAX_DATAGRAM, Exited, Failed, Kill, Spawn, Spawned, decode_request, encode, identity_of, key_of
+from vmm_ffi import keeper, shim
+from vmm_ffi.spec import (
+    MAX_DATAGRAM,
+    Exited,
+    Failed,
+    Keep,
+    Kill,
+    Spawn,
+    Spawned,
+    decode_event,
+    decode_request,
+    encode,
+    identity_of,
+    key_of,
+)
 
 _SIZE_OF_INT = 4
 
@@ -33,6 +49,16 @@ class _Shim:
     pidfd: int
 
 
+@attrs.define(eq=False)
+class _Keeper:
+    """A forked child that shall have a machine. `reports` is the socket to it, until it has said how that went."""
+
+    key: int
+    pid: int
+    pidfd: int
+    reports: socket.socket | None
+
+
 class Zygote:
     """The loop: requests from the host in, shims and their ends out."""
 
@@ -42,11 +68,15 @@ class Zygote:
         self._host_pidfd = host_pidfd
         self._selector = selectors.DefaultSelector()
         self._shims: dict[int, _Shim] = {}
+        self._keepers: dict[int, _Keeper] = {}
         self._outbox: collections.deque[bytes] = collections.deque()
         self._serving = True
 
     def serve(self) -> None:
-        """Returns when the host has ended or hung up, and every shim is dead and reaped."""
+        """Returns when the host has ended or hung up, and every shim is dead and reaped.
+
+        Keepers whose machines have begun go on.
+        """
         self._host.setblocking(False)
         self._selector.register(self._host, selectors.EVENT_READ, self._on_host)
         # Another process may hold a copy of the host's end of the socket, so its end of file is not enough.
@@ -55,10 +85,13 @@ class Zygote:
             for ready, events in self._selector.select():
                 handle: Callable[[int], None] = ready.data
                 handle(events)
-        for child in list(self._shims.values()):
-            signal.pidfd_send_signal(child.pidfd, signal.SIGKILL)
+        unborn = [kept for kept in self._keepers.values() if kept.reports is not None]
+        for pidfd in [child.pidfd for child in self._shims.values()] + [kept.pidfd for kept in unborn]:
+            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
         for child in list(self._shims.values()):
             self._reap(child)
+        for kept in unborn:
+            self._reap_keeper(kept)
 
     def _on_host_ended(self, events: int) -> None:
         self._serving = False
@@ -95,18 +128,23 @@ class Zygote:
             request = decode_request(datagram)
         except (ValueError, KeyError, TypeError) as error:
             key = key_of(datagram)
-            if key is not None and key not in self._shims:
+            if key is not None and not self._knows(key):
                 self._send(Failed(key, f"the request is malformed: {error}"))
             return
         match request:
+            case Spawn(key=key) if self._knows(key):
+                return
+            case Spawn(keep=Keep() as keep):
+                self._spawn_kept(request, keep)
             case Spawn():
                 self._spawn(request, descriptors)
             case Kill():
                 self._kill(request)
 
+    def _knows(self, key: int) -> bool:
+        return key in self._shims or key in self._keepers
+
     def _spawn(self, request: Spawn, descriptors: list[int]) -> None:
-        if request.key in self._shims:
-            return
         if len(descriptors) != 1:
             self._send(Failed(request.key, f"{len(descriptors)} descriptors came along, not one for the console"))
             return
@@ -131,6 +169,54 @@ class Zygote:
         # A child that nobody has reaped has an identity.
         assert process is not None
         self._send(Spawned(request.key, process))
+
+    def _spawn_kept(self, request: Spawn, keep: Keep) -> None:
+        reports, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            try:
+                pid = os.fork()
+            except OSError as error:
+                reports.close()
+                self._send(Failed(request.key, f"cannot fork: {error}", error.errno))
+                return
+            if pid == 0:
+                keeper.keep(request, keep, theirs)
+        try:
+            pidfd = os.pidfd_open(pid)
+        except OSError as error:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            reports.close()
+            self._send(Failed(request.key, f"cannot watch the keeper: {error}", error.errno))
+            return
+        child = self._keepers[request.key] = _Keeper(request.key, pid, pidfd, reports)
+        self._selector.register(reports, selectors.EVENT_READ, lambda events: self._on_report(child))
+        self._selector.register(pidfd, selectors.EVENT_READ, lambda events: self._reap_keeper(child))
+
+    def _on_report(self, child: _Keeper) -> None:
+        if child.reports is None:
+            # Its end, in the same turn of the loop, came first.
+            return
+        reports, child.reports = child.reports, None
+        self._selector.unregister(reports)
+        with reports:
+            report = _read_report(reports, child.key)
+            # Whatever has begun before the host's end is on record by now; after it, nothing begins.
+            if isinstance(report, Spawned) and self._host_lives():
+                # A keeper that has been killed since will be reaped, and its machine dies with it.
+                with contextlib.suppress(OSError):
+                    reports.send(keeper.GO, socket.MSG_NOSIGNAL)
+        self._send(report)
+
+    def _host_lives(self) -> bool:
+        return self._serving and not select.select([self._host_pidfd], [], [], 0)[0]
+
+    def _reap_keeper(self, child: _Keeper) -> None:
+        self._on_report(child)
+        os.waitpid(child.pid, 0)
+        self._selector.unregister(child.pidfd)
+        os.close(child.pidfd)
+        del self._keepers[child.key]
 
     def _kill(self, request: Kill) -> None:
         child = self._shims.get(request.key)
@@ -166,6 +252,16 @@ class Zygote:
                 self._outbox.popleft()
         waiting = selectors.EVENT_WRITE if self._outbox else 0
         self._selector.modify(self._host, selectors.EVENT_READ | waiting, self._on_host)
+
+
+def _read_report(reports: socket.socket, key: int) -> Spawned | Failed:
+    """What a keeper says of its machine; does not wait, since it has said something or has ended."""
+    try:
+        report = decode_event(reports.recv(MAX_DATAGRAM, socket.MSG_DONTWAIT))
+    except (OSError, ValueError):
+        return Failed(key, "its keeper ended before the machine began")
+    assert isinstance(report, (Spawned, Failed))
+    return report
 
 
 def _descriptors(ancillary: list[tuple[int, int, bytes]]) -> list[int]:

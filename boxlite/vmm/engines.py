@@ -17,6 +17,9 @@ INSTALL_KERNEL: Final = "install libkrunfw, for example: pip install 'boxlite-tr
 PARALLEL_SINCE: Final = (10, 0)
 """The QEMU from which on a host thread per virtual CPU is known to work in software; in 7.2 the guest's kernel dies."""
 
+RECONNECT_MS_SINCE: Final = (9, 2)
+"""The QEMU from which on the time until it reconnects is given in milliseconds; before, in seconds."""
+
 
 @attrs.frozen
 class EngineChoice:
@@ -30,6 +33,8 @@ class EngineChoice:
     kernel: Path | None
     kernel_library: Path | None
     reason: str
+    reconnect_in_ms: bool = False
+    """See `InstanceSpec`."""
 
 
 def choose_engine(facts: HostFacts, wanted: VmmKind | None = None) -> EngineChoice:
@@ -64,6 +69,7 @@ def choose_engine(facts: HostFacts, wanted: VmmKind | None = None) -> EngineChoi
         kernel=facts.kernel,
         kernel_library=None if facts.kernel else facts.kernel_library,
         reason=reason,
+        reconnect_in_ms=facts.qemu_version is not None and facts.qemu_version >= RECONNECT_MS_SINCE,
     )
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import signal
+import stat
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -13,17 +15,30 @@ import attrs
 import trio
 import trio_asyncio
 
+from boxlite.errors import VmGone
 from boxlite.portal.interface import GuestSession
 from boxlite.portal.session import open_session
 from boxlite.portal.transport import GuestSocket, listen
 from boxlite.vmm.console import Console
+from boxlite.vmm.kept import AGENT, MONITOR, READY, KeptProcess, put_down, read_record, remove_sockets, watch
 from boxlite.vmm.process import VmExit, VmProcess
+from boxlite.vmm.qmp import Monitor
 from boxlite.vmm.ready import read_notice
 from boxlite.vmm.zygote import Zygote, open_zygote
-from vmm_ffi.spec import AGENT_PORT, READY_PORT, InstanceSpec, PortSpec, VmRecord
+from vmm_ffi.spec import AGENT_PORT, READY_PORT, InstanceSpec, Keep, PortSpec, VmRecord
 
 KILL_SECONDS: Final = 10.0
 """How long a killed virtual machine has to be gone."""
+
+_END_SECONDS = 2.0
+
+
+@attrs.frozen
+class _ReadyPort:
+    """Where a launched machine says that its agent serves, and by what it is known to be the one that was launched."""
+
+    socket: GuestSocket
+    nonce: str
 
 
 @final
@@ -34,19 +49,23 @@ class LocalVm:
         self,
         box: str,
         record: VmRecord,
-        process: VmProcess,
+        process: VmProcess | KeptProcess,
+        *,
         agent: GuestSocket,
-        ready: GuestSocket,
+        monitor: GuestSocket,
+        ready: _ReadyPort | None,
         loop: trio_asyncio.TrioEventLoop,
     ) -> None:
+        """Without `ready` it is ready already."""
         self.record = record
         self._box = box
         self._process = process
         self._agent = agent
         self._ready = ready
+        self._monitor = Monitor(monitor)
         self._loop = loop
-        self._noticed = False
         self._session: GuestSession | None = None
+        self._released = False
 
     @property
     def console(self) -> Console:
@@ -63,30 +82,76 @@ class LocalVm:
         return await self._process.wait()
 
     async def connect(self) -> GuestSession:
-        """See `Vm`."""
+        """See `Vm`. Hangs up on the session before, if that is not closed yet, since the guest serves one at a time."""
         self._hang_up()
         connected = await self._agent.accept()
         try:
-            if not self._noticed:
-                with await self._ready.accept() as notice:
-                    await read_notice(notice, self.record.nonce)
-                self._noticed = True
+            if self._ready is not None:
+                with await self._ready.socket.accept() as notice:
+                    await read_notice(notice, self._ready.nonce)
+                self._ready = None
         except BaseException:
             connected.close()
             raise
-        self._session = await open_session(self._loop, connected, self._box)
-        return self._session
+        self._session = session = await open_session(self._loop, connected, self._box)
+        return session
+
+    async def pause(self) -> None:
+        """See `Vm`."""
+        await self._command("stop")
+
+    async def resume(self) -> None:
+        """See `Vm`."""
+        await self._command("cont")
+
+    async def press_power_button(self) -> None:
+        """See `Vm`."""
+        # Without ACPI this machine has no button (`system_powerdown` does nothing), so QEMU ends it: that writes the
+        # disks' caches back, as a switch of the power would after a press.
+        await self._command("quit")
 
     def kill(self, signal_number: int = signal.SIGKILL) -> None:
         """See `Vm`."""
         self._process.kill(signal_number)
 
+    def release(self) -> None:
+        """See `Vm`."""
+        if self.record.keeper is None:
+            raise ValueError("a machine that was not launched detached ends with its runtime")
+        self._released = True
+
     async def end(self) -> None:
-        """For the engine: hangs up, kills, and waits `KILL_SECONDS` at most, whatever is cancelled."""
+        """For the engine: hangs up, and unless it was released, kills and waits, whatever is cancelled."""
         self._hang_up()
-        self.kill()
-        with trio.move_on_after(KILL_SECONDS, shield=True):
-            await self.wait()
+        self._monitor.close()
+        if not self._released:
+            self.kill()
+            with trio.move_on_after(KILL_SECONDS, shield=True):
+                await self.wait()
+
+    async def _command(self, command: str) -> None:
+        """Raises OSError; the end of the machine is one of the ways to do what "quit" says."""
+        failure: OSError | None = None
+        async with trio.open_nursery() as race:
+
+            async def watch_end() -> None:
+                nonlocal failure
+                how = await self.wait()
+                failure = None if command == "quit" else ProcessLookupError(f"the virtual machine {how}")
+                race.cancel_scope.cancel()
+
+            race.start_soon(watch_end)
+            try:
+                await self._monitor.execute(command)
+                race.cancel_scope.cancel()
+            except OSError as error:
+                failure = error
+                # A machine that ends hangs up first, and its end says more.
+                with trio.move_on_after(_END_SECONDS):
+                    await trio.sleep_forever()
+                race.cancel_scope.cancel()
+        if failure is not None:
+            raise failure
 
     def _hang_up(self) -> None:
         if self._session is not None:
@@ -107,20 +172,77 @@ class LocalEngine:
     async def launch(self, spec: InstanceSpec, *, directory: Path, detached: bool) -> AsyncIterator[LocalVm]:
         """See `Engine`."""
         nonce = secrets.token_hex(16)
-        sockets = self._sockets / secrets.token_hex(6)
-        with listen(Path(f"{sockets}.agent")) as agent, listen(Path(f"{sockets}.ready")) as ready:
-            spec = attrs.evolve(
-                spec,
-                ports=(PortSpec(AGENT_PORT, str(agent.path)), PortSpec(READY_PORT, str(ready.path))),
-                kernel_args=(*spec.kernel_args, f"boxlite.nonce={nonce}"),
-            )
-            process = await self._zygote.spawn(spec)
-            record = VmRecord(process.identity, keeper=None, sockets=str(sockets), nonce=nonce)
-            vm = LocalVm(spec.box_id, record, process, agent, ready, self._loop)
-            try:
-                yield vm
-            finally:
-                await vm.end()
+        path = str(self._sockets / secrets.token_hex(6))
+        spec = attrs.evolve(
+            spec,
+            ports=(PortSpec(AGENT_PORT, path + AGENT, reconnect=True), PortSpec(READY_PORT, path + READY)),
+            kernel_args=(*spec.kernel_args, f"boxlite.nonce={nonce}"),
+            monitor=path + MONITOR,
+        )
+        spawning = self._spawn_kept(spec, directory, path) if detached else self._spawn(spec, path)
+        with (
+            listen(Path(path + AGENT)) as agent,
+            listen(Path(path + MONITOR)) as monitor,
+            listen(Path(path + READY)) as ready,
+        ):
+            async with spawning as (record, process):
+                vm = LocalVm(
+                    spec.box_id,
+                    record,
+                    process,
+                    agent=agent,
+                    monitor=monitor,
+                    ready=_ReadyPort(ready, nonce),
+                    loop=self._loop,
+                )
+                try:
+                    yield vm
+                finally:
+                    await vm.end()
+
+    @asynccontextmanager
+    async def adopt(self, record: VmRecord, *, directory: Path) -> AsyncIterator[LocalVm]:
+        """See `Engine`."""
+        with watch(record, directory) as process:
+            if process.ending:
+                how = await put_down(record, directory, KILL_SECONDS)
+                raise VmGone(f"the virtual machine of process {record.process.pid} {how or 'has ended'}", how)
+            _secure(Path(record.sockets).parent)
+            remove_sockets(record.sockets)
+            with listen(Path(record.sockets + AGENT)) as agent, listen(Path(record.sockets + MONITOR)) as monitor:
+                vm = LocalVm(directory.name, record, process, agent=agent, monitor=monitor, ready=None, loop=self._loop)
+                try:
+                    yield vm
+                finally:
+                    await vm.end()
+
+    async def put_down(self, record: VmRecord | None, *, directory: Path) -> VmExit | None:
+        """See `Engine`."""
+        how = None
+        # The record that the store has may be of a machine before the one that was last started here.
+        for candidate in dict.fromkeys((read_record(directory), record)):
+            if candidate is not None:
+                how = await put_down(candidate, directory, KILL_SECONDS)
+        return how
+
+    @asynccontextmanager
+    async def _spawn(self, spec: InstanceSpec, sockets: str) -> AsyncIterator[tuple[VmRecord, VmProcess]]:
+        process = await self._zygote.spawn(spec)
+        yield VmRecord(process.identity, keeper=None, sockets=sockets), process
+
+    @asynccontextmanager
+    async def _spawn_kept(
+        self, spec: InstanceSpec, directory: Path, sockets: str
+    ) -> AsyncIterator[tuple[VmRecord, KeptProcess]]:
+        try:
+            record = await self._zygote.spawn_kept(spec, Keep(str(directory), sockets))
+        except BaseException:
+            # Each of its waits is bounded.
+            with trio.CancelScope(shield=True):
+                await self.put_down(None, directory=directory)
+            raise
+        with watch(record, directory) as process:
+            yield record, process
 
 
 @asynccontextmanager
@@ -131,3 +253,14 @@ async def open_local_engine(loop: trio_asyncio.TrioEventLoop, sockets: Path) -> 
     """
     async with open_zygote() as zygote:
         yield LocalEngine(zygote, loop, sockets)
+
+
+def _secure(directory: Path) -> None:
+    """Makes the directory of an adopted machine's sockets, where something has cleaned it up.
+
+    Raises PermissionError where it is not this user's alone: then somebody else may have made it in its place.
+    """
+    directory.mkdir(mode=0o700, exist_ok=True)
+    status = directory.lstat()
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o077:
+        raise PermissionError(f"{directory}, where a virtual machine has its sockets, is not this user's alone")

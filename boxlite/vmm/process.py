@@ -21,7 +21,7 @@ CONSOLE_SECONDS: Final = 1.0
 class VmExit:
     """How a virtual machine's process ended: exactly one of `code` and `signal` is set.
 
-    Neither is when its zygote ended first: then the kernel killed it, and nobody was left to say how.
+    Neither is when its zygote or its keeper ended first: then the kernel killed it, and nobody was left to say how.
     A guest that resets or panics ends its machine with code 0; `vmm_ffi.spec.SHIM_FAILED` means that it never began.
     """
 

@@ -7,6 +7,7 @@ task of the host reads them, so whatever ends, a machine or the zygote itself, i
 from __future__ import annotations
 
 import contextlib
+import errno
 import itertools
 import os
 import socket
@@ -18,10 +19,22 @@ from typing import Final, final
 import attrs
 import trio
 
-from boxlite.errors import ZygoteError
+from boxlite.errors import StorageFull, ZygoteError
 from boxlite.vmm.console import Console
 from boxlite.vmm.process import VmExit, VmProcess
-from vmm_ffi.spec import MAX_DATAGRAM, Exited, Failed, InstanceSpec, Kill, Spawn, Spawned, decode_event, encode
+from vmm_ffi.spec import (
+    MAX_DATAGRAM,
+    Exited,
+    Failed,
+    InstanceSpec,
+    Keep,
+    Kill,
+    Spawn,
+    Spawned,
+    VmRecord,
+    decode_event,
+    encode,
+)
 
 CLEANUP_SECONDS: Final = 5.0
 """How long a cancelled spawn, or the end of the zygote's block, waits for processes that were sent SIGKILL."""
@@ -31,10 +44,13 @@ CLEANUP_SECONDS: Final = 5.0
 class _Birth:
     """A machine that was asked for, until the zygote answers."""
 
-    console: Console
+    console: Console | None
+    """None for a machine that is kept: its keeper has its console."""
     answered: trio.Event = attrs.field(factory=trio.Event)
     process: VmProcess | None = None
+    kept: Spawned | None = None
     failure: str = ""
+    errno: int | None = None
 
 
 @final
@@ -66,42 +82,66 @@ class Zygote:
         ended or cannot fork. What fails later, a missing program for example, shows as the machine's end, with its
         console to tell why. Cancelling leaves no process.
         """
-        if self._ended.is_set():
-            raise ZygoteError(f"the virtual machine of {spec.box_id} was not started: {self._cause}")
-        key = next(self._keys)
         birth = _Birth(Console())
-        self._births[key] = birth
-        try:
-            await self._ask_for(key, spec, birth.console)
-            await birth.answered.wait()
-        except BaseException:
-            with trio.move_on_after(CLEANUP_SECONDS, shield=True):
-                await self._undo(key, birth)
-            raise
-        if birth.process is None:
-            raise ZygoteError(f"the virtual machine of {spec.box_id} was not started: {birth.failure}")
+        await self._bear(birth, spec, None)
+        assert birth.process is not None
         return birth.process
+
+    async def spawn_kept(self, spec: InstanceSpec, keep: Keep) -> VmRecord:
+        """Starts a virtual machine that outlives this process, with a keeper that notes its end.
+
+        As `spawn`, and raises `StorageFull` where the keeper's files find no room. Where this raises, or is cancelled,
+        what the directory of `keep` says may still run, and is for the caller to put down.
+        """
+        birth = _Birth(None)
+        await self._bear(birth, spec, keep)
+        assert birth.kept is not None
+        return VmRecord(birth.kept.process, birth.kept.keeper, keep.sockets)
 
     async def wait_ended(self) -> str:
         """Returns when the zygote has ended, with the cause as a sentence; its machines have been killed by then."""
         await self._ended.wait()
         return self._cause
 
-    async def _ask_for(self, key: int, spec: InstanceSpec, console: Console) -> None:
-        """Sends the request; when this raises, it was not sent, and nobody will answer."""
-        read_end, write_end = os.pipe()
+    async def _bear(self, birth: _Birth, spec: InstanceSpec, keep: Keep | None) -> None:
+        """Asks for the machine, and returns when the zygote says that it is there."""
+        key = next(self._keys)
+        if self._ended.is_set():
+            raise _not_started(spec, self._cause)
+        self._births[key] = birth
         try:
-            self._nursery.start_soon(console.drain, trio.lowlevel.FdStream(read_end), name=f"console {spec.box_id}")
-            await self._send(Spawn(key, spec), write_end)
+            await self._ask_for(Spawn(key, spec, keep), birth)
+            await birth.answered.wait()
+        except BaseException:
+            with trio.move_on_after(CLEANUP_SECONDS, shield=True):
+                await self._undo(key, birth)
+            raise
+        if birth.failure:
+            raise _not_started(spec, birth.failure, birth.errno)
+
+    async def _ask_for(self, request: Spawn, birth: _Birth) -> None:
+        """Sends the request; when this raises, it was not sent, and nobody will answer."""
+        try:
+            if birth.console is None:
+                await self._send(request)
+            else:
+                await self._send_with_console(request, birth.console)
         except BaseException:
             # It may be gone already: the zygote's end answers every birth.
-            self._births.pop(key, None)
+            self._births.pop(request.key, None)
             raise
+
+    async def _send_with_console(self, request: Spawn, console: Console) -> None:
+        read_end, write_end = os.pipe()
+        try:
+            name = f"console {request.spec.box_id}"
+            self._nursery.start_soon(console.drain, trio.lowlevel.FdStream(read_end), name=name)
+            await self._send(request, write_end)
         finally:
             os.close(write_end)
 
     async def _undo(self, key: int, birth: _Birth) -> None:
-        if key not in self._births and birth.process is None:
+        if key not in self._births and not birth.answered.is_set():
             return
         await birth.answered.wait()
         if birth.process is not None:
@@ -175,13 +215,16 @@ class Zygote:
         match event:
             case Spawned(key, process):
                 birth = self._births.pop(key)
-                kill = self._nursery.start_soon
-                birth.process = VmProcess(process, birth.console, lambda number: kill(self._kill, key, number))
-                self._machines[key] = birth.process
+                if birth.console is None:
+                    birth.kept = event
+                else:
+                    kill = self._nursery.start_soon
+                    birth.process = VmProcess(process, birth.console, lambda number: kill(self._kill, key, number))
+                    self._machines[key] = birth.process
                 birth.answered.set()
-            case Failed(key, error):
+            case Failed(key, error, number):
                 birth = self._births.pop(key)
-                birth.failure = error
+                birth.failure, birth.errno = error, number
                 birth.answered.set()
             case Exited(key, status):
                 self._machines.pop(key).set_ended(VmExit.from_status(status))
@@ -199,6 +242,13 @@ class Zygote:
         self._births.clear()
         self._machines.clear()
         self._ended.set()
+
+
+def _not_started(spec: InstanceSpec, cause: str, number: int | None = None) -> ZygoteError | StorageFull:
+    message = f"the virtual machine of {spec.box_id} was not started: {cause}"
+    if number in (errno.ENOSPC, errno.EDQUOT):
+        return StorageFull(f"{message}: free some space on the file system of the box's directory")
+    return ZygoteError(message)
 
 
 @contextlib.asynccontextmanager

@@ -297,6 +297,8 @@ def test_the_host_imports_no_engine() -> None:
     assert {name for name in loaded.split() if name.startswith(("vmm_ffi", "cffi"))} == {
         "vmm_ffi",
         "vmm_ffi.spec",
+        "vmm_ffi.spec.identity",
         "vmm_ffi.spec.instance",
         "vmm_ffi.spec.messages",
+        "vmm_ffi.spec.records",
     }

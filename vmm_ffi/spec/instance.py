@@ -54,13 +54,14 @@ def _serial(instance: object, attribute: attrs.Attribute[str], value: str) -> No
         raise SpecError(f"{attribute.name} takes {MAX_SERIAL} characters, not {value!r}")
 
 
-def _absolute(instance: object, attribute: attrs.Attribute[str], value: object) -> None:
+def absolute(instance: object, attribute: attrs.Attribute[str], value: object) -> None:
+    """Validates a path that means the same in every process."""
     if not isinstance(value, str) or not value.startswith("/") or "\0" in value:
         raise SpecError(f"{attribute.name} must be an absolute path, not {value!r}")
 
 
 def _socket_path(instance: object, attribute: attrs.Attribute[str], value: str) -> None:
-    _absolute(instance, attribute, value)
+    absolute(instance, attribute, value)
     length = len(value.encode(errors="surrogateescape"))
     if length > MAX_SOCKET_PATH:
         raise SpecError(f"{attribute.name} has {length} bytes, a Unix socket takes {MAX_SOCKET_PATH}: {value}")
@@ -92,17 +93,22 @@ def _unique(name: str, values: Iterable[object]) -> None:
 class DiskSpec:
     """A raw disk image, which the guest finds by its serial number."""
 
-    path: str = attrs.field(validator=_absolute)
+    path: str = attrs.field(validator=absolute)
     serial: str = attrs.field(validator=_serial)
     read_only: bool = True
 
 
 @attrs.frozen
 class PortSpec:
-    """A byte stream between guest and host: `path` is a Unix socket on which the host listens."""
+    """A byte stream between guest and host: `path` is a Unix socket on which the host listens.
+
+    With `reconnect` the engine connects as soon as somebody listens, and again whenever the connection has ended;
+    without, it connects once, and does not start where nobody listens.
+    """
 
     number: int = attrs.field(validator=_at_least(1))
     path: str = attrs.field(validator=_socket_path)
+    reconnect: bool = False
 
 
 @attrs.frozen
@@ -116,7 +122,7 @@ class InstanceSpec:
 
     box_id: str = attrs.field(validator=_token)
     kind: VmmKind
-    kernel: str = attrs.field(validator=_absolute)
+    kernel: str = attrs.field(validator=absolute)
     disks: tuple[DiskSpec, ...] = attrs.field(validator=attrs.validators.min_len(1))
     ports: tuple[PortSpec, ...] = ()
     kernel_args: tuple[str, ...] = attrs.field(default=(), validator=_kernel_arguments)
@@ -128,8 +134,12 @@ class InstanceSpec:
     tsc_khz: int | None = attrs.field(default=None, validator=attrs.validators.optional(_at_least(1)))
     """Under TCG: the rate of the host's time stamp counter, and so the guest's; None lets the guest measure it."""
     network: bool = False
-    program: str | None = attrs.field(default=None, validator=attrs.validators.optional(_absolute))
+    program: str | None = attrs.field(default=None, validator=attrs.validators.optional(absolute))
     """Path of QEMU; None looks in PATH."""
+    monitor: str | None = attrs.field(default=None, validator=attrs.validators.optional(_socket_path))
+    """Unix socket on which the host listens for QEMU's monitor (QMP), with reconnect; None for no monitor."""
+    reconnect_in_ms: bool = False
+    """Whether this QEMU takes the time until it reconnects in milliseconds; see `boxlite.vmm.engines`."""
 
     def __attrs_post_init__(self) -> None:
         """The guest tells disks by serial number and ports by number, so each of them must be unique."""

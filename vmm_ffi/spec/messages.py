@@ -3,6 +3,9 @@
 Host to zygote: `Spawn` (with the console's write end as SCM_RIGHTS ancillary data) and `Kill`. Zygote to host:
 `Spawned` or `Failed` for each `Spawn`, then `Exited` for each `Spawned`. `key` is the host's name for the instance,
 unique in the zygote's life, so that no message can be about a recycled pid.
+
+A `Spawn` with `keep` brings no descriptor, and its `Spawned` is the last that is heard of it here: the machine has a
+keeper (`vmm_ffi.keeper`), and its host watches both by their identities.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ from typing import Any, Final
 import attrs
 
 from vmm_ffi.spec.identity import ProcessIdentity
-from vmm_ffi.spec.instance import InstanceSpec
+from vmm_ffi.spec.instance import InstanceSpec, absolute
 
 MAX_DATAGRAM: Final = 128 * 1024
 """Bytes; Linux lets a little more than this pass in one piece by default (socket(7), wmem_default)."""
@@ -23,11 +26,20 @@ SHIM_FAILED: Final = 125
 
 
 @attrs.frozen
+class Keep:
+    """How a machine outlives its host: its keeper has files in `directory`, and `sockets` goes into its record."""
+
+    directory: str = attrs.field(validator=absolute)
+    sockets: str = attrs.field(validator=absolute)
+
+
+@attrs.frozen
 class Spawn:
     """Fork a shim that becomes this virtual machine."""
 
     key: int
     spec: InstanceSpec
+    keep: Keep | None = None
 
 
 @attrs.frozen
@@ -40,18 +52,20 @@ class Kill:
 
 @attrs.frozen
 class Spawned:
-    """The shim runs, as this process."""
+    """The shim runs, as this process; a kept one has a keeper."""
 
     key: int
     process: ProcessIdentity
+    keeper: ProcessIdentity | None = None
 
 
 @attrs.frozen
 class Failed:
-    """No shim could be forked."""
+    """No shim could be forked. `errno` is that of the system call that failed, where it was one."""
 
     key: int
     error: str
+    errno: int | None = None
 
 
 @attrs.frozen
@@ -78,6 +92,8 @@ def decode_request(datagram: bytes) -> Spawn | Kill:
     kind = _REQUESTS[fields.pop("type")]
     if kind is Spawn:
         fields["spec"] = InstanceSpec.from_json(fields["spec"])
+        if fields.get("keep") is not None:
+            fields["keep"] = Keep(**fields["keep"])
     message: Spawn | Kill = kind(**fields)
     return message
 
@@ -88,6 +104,8 @@ def decode_event(datagram: bytes) -> Spawned | Failed | Exited:
     kind = _EVENTS[fields.pop("type")]
     if kind is Spawned:
         fields["process"] = ProcessIdentity.from_json(fields["process"])
+        if fields.get("keeper") is not None:
+            fields["keeper"] = ProcessIdentity.from_json(fields["keeper"])
     message: Spawned | Failed | Exited = kind(**fields)
     return message
 
