@@ -117,6 +117,10 @@ class ChildSpec:
     """Whether its end counts for `AutoShutdown`. Not for permanent children."""
 
 
+def _in_order(children: Iterable[ChildSpec | SupervisorSpec]) -> tuple[ChildSpec | SupervisorSpec, ...]:
+    return tuple(children)
+
+
 def _unique_names(spec: SupervisorSpec, attribute: object, children: tuple[ChildSpec | SupervisorSpec, ...]) -> None:
     names = [child.name for child in children]
     if len(set(names)) < len(names):
@@ -134,7 +138,7 @@ class SupervisorSpec:
     name: str = attrs.field(validator=validators.min_len(1))
 
     children: tuple[ChildSpec | SupervisorSpec, ...] = attrs.field(
-        default=(), converter=tuple, kw_only=True, validator=_unique_names
+        default=(), converter=_in_order, kw_only=True, validator=_unique_names
     )
     """In the order of their start; they are stopped in the reverse one."""
 

@@ -1,4 +1,4 @@
-"""A fuzzer: random programs of starts, stops, crashes, asks and cancellations against the promises of the kernel.
+"""A fuzzer: random programs against the promises of the kernel, under every strategy.
 
 Each program runs in virtual time, so an ask that hangs fails its example at once instead of the test run; and each
 runs under a schedule of its own, since `st.random_module` seeds Trio's choice among tasks that can run.
@@ -11,6 +11,7 @@ import enum
 import functools
 from collections import Counter as Tally
 from collections.abc import Iterator
+from random import Random
 from typing import Any, ClassVar
 
 import attrs
@@ -25,24 +26,28 @@ from actors import (
     ActorRef,
     ActorRestarting,
     ActorStopped,
+    Backoff,
     ChildSpec,
     Deferred,
     DuplicateChild,
     Event,
     EventKind,
+    MailboxPolicy,
     Message,
     Restart,
     RestartsExhausted,
     StartAborted,
     StopFailed,
+    Strategy,
     Supervisor,
     SupervisorStopped,
+    UnknownChild,
     open_supervisor,
 )
 from tests.actors.toys import Boom, Refused
 
 FOREVER = 1e9
-NAMES = "ab"
+NAMES = "abc"
 
 
 class Action(enum.Enum):
@@ -170,6 +175,11 @@ async def stop(supervisor: Supervisor, ref: ActorRef) -> None:
         await supervisor.stop_child(ref)
 
 
+async def restart(supervisor: Supervisor, ref: ActorRef, patience: float) -> None:
+    with trio.move_on_after(patience), contextlib.suppress(ActorStopped, SupervisorStopped, UnknownChild):
+        await supervisor.restart_child(ref)
+
+
 @attrs.frozen
 class Step:
     """One command of a program; `patience` is when its caller is cancelled."""
@@ -188,13 +198,17 @@ class Program:
     steps: list[Step]
     restarts: dict[str, Restart]
     flaky: bool
-    intensity: int
+    strategy: Strategy
+    intensity: int | None
+    on_restart: MailboxPolicy
+    backoff: Backoff | None
+    max_restarts: int | None
     leave_by: str
 
 
 STEPS = st.builds(
     Step,
-    command=st.sampled_from(["ask", "tell", "stop", "start", "wait", "ask", "ask", "ask"]),
+    command=st.sampled_from(["ask", "tell", "stop", "start", "restart", "wait", "ask", "ask", "ask"]),
     name=st.sampled_from(NAMES),
     action=st.sampled_from(Action),
     patience=st.sampled_from([FOREVER, 1.5, 0.5, 0.0]),
@@ -206,24 +220,41 @@ PROGRAMS = st.builds(
     steps=st.lists(STEPS, min_size=8, max_size=40),
     restarts=st.fixed_dictionaries({name: st.sampled_from(Restart) for name in NAMES}),
     flaky=st.booleans(),
-    intensity=st.sampled_from([1000, 2, 0]),
+    strategy=st.sampled_from(Strategy),
+    intensity=st.sampled_from([None, 1000, 2, 0]),
+    on_restart=st.sampled_from(MailboxPolicy),
+    backoff=st.sampled_from([None, Backoff(0.25, 1, jitter=0.5)]),
+    max_restarts=st.sampled_from([None, None, 1]),
     leave_by=st.sampled_from(["end", "cancellation", "exception"]),
 )
 
 
 async def run(program: Program, history: History) -> None:
-    """Starts two children, then runs every command in a task of its own; these tasks outlive the supervisor."""
+    """Starts three children, then runs every command in a task of its own; these tasks outlive the supervisor."""
     refs: dict[str, ActorRef] = {}
 
     def spec(name: str) -> ChildSpec:
         worker = functools.partial(Worker, name, history, program.flaky)
-        return ChildSpec(name, worker, restart=program.restarts[name], shutdown=2, mailbox=2)
+        return ChildSpec(
+            name,
+            worker,
+            restart=program.restarts[name],
+            shutdown=2,
+            mailbox=2,
+            on_restart=program.on_restart,
+            backoff=program.backoff,
+            max_restarts=program.max_restarts,
+        )
 
     async with trio.open_nursery() as clients:
         try:
             with trio.CancelScope() as scope:
                 async with open_supervisor(
-                    intensity=program.intensity, period=FOREVER, on_event=history.events.append
+                    strategy=program.strategy,
+                    intensity=program.intensity,
+                    period=FOREVER,
+                    random=Random(0),
+                    on_event=history.events.append,
                 ) as supervisor:
                     for name in NAMES:
                         await start(supervisor, spec(name), refs, FOREVER)
@@ -236,6 +267,8 @@ async def run(program: Program, history: History) -> None:
                                 await trio.sleep(min(step.patience, 2))
                             case "stop" if step.name in refs:
                                 clients.start_soon(stop, supervisor, refs[step.name])
+                            case "restart" if step.name in refs:
+                                clients.start_soon(restart, supervisor, refs[step.name], step.patience)
                             case "tell" if step.name in refs:
                                 clients.start_soon(tell, refs[step.name], job, step.patience)
                             case "ask" if step.name in refs:
@@ -253,7 +286,7 @@ async def run(program: Program, history: History) -> None:
             history.error = error
 
 
-def check(history: History, intensity: int) -> None:
+def check(history: History, program: Program) -> None:
     """The promises."""
     assert history.broken == []
     assert history.alive == {}, "a life went on behind the block"
@@ -273,14 +306,34 @@ def check(history: History, intensity: int) -> None:
                 assert isinstance(result.__cause__, Boom | Refused)
             case ActorRestarting():
                 assert begun == 0
+                assert program.on_restart is MailboxPolicy.DROP
     started = Tally(event.name for event in history.events if event.kind is EventKind.STARTED)
     assert started == Tally(history.stops), "a life was not cleaned up"
+    for name in NAMES:
+        check_lives([event for event in history.events if event.name == name])
     escalated = [event.name for event in history.events if event.kind is EventKind.ESCALATED]
     errors = list(leaves(history.error))
     escalations = [error for error in errors if isinstance(error, RestartsExhausted)]
     assert len(escalations) == len(escalated) <= 1
-    assert all(len(escalation.exceptions) == intensity + 1 for escalation in escalations)
+    assert not escalations or program.intensity is not None
+    assert all(len(escalation.exceptions) == (program.intensity or 0) + 1 for escalation in escalations)
     assert all(isinstance(error, Boom | Refused | RestartsExhausted) for error in errors), errors
+
+
+def check_lives(events: list[Event]) -> None:
+    """The events of one name: each life follows a decision, and none follows the end."""
+    life, awaited = 0, True
+    for event in events:
+        match event.kind:
+            case EventKind.STARTED:
+                assert awaited, "a life without a decision"
+                assert event.life > life
+                life, awaited = event.life, False
+            case EventKind.RESTARTING:
+                awaited = True
+            case EventKind.STOPPED:
+                life, awaited = 0, True
+    assert not events or events[-1].kind in (EventKind.STOPPED, EventKind.ESCALATED)
 
 
 def leaves(error: BaseException | None) -> Iterator[BaseException]:
@@ -304,4 +357,4 @@ def test_the_promises_hold_in_every_program(program: Program, random: object) ->
         assert trio.lowlevel.current_statistics().tasks_living == tasks, "a task was left"
 
     trio.run(main, clock=MockClock(autojump_threshold=0))
-    check(history, program.intensity)
+    check(history, program)
