@@ -187,8 +187,7 @@ class SimulatedHost:
         """A machine that does not run yet."""
         identity = self._identify()
         keeper = self._identify() if detached else None
-        nonce = f"{self.random.getrandbits(128):032x}"
-        return Machine(self, spec, VmRecord(identity, keeper, f"/simulated/sockets/{identity.pid}", nonce))
+        return Machine(self, spec, VmRecord(identity, keeper, f"/simulated/sockets/{identity.pid}"))
 
     def start(self, machine: Machine) -> None:
         """It runs from now on, in this host's nursery."""
