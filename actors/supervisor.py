@@ -50,7 +50,7 @@ class Supervisor:
         Under `ONE_FOR_ALL` and `REST_FOR_ONE` one start waits for the other, and for a restart that is under way. A
         child that starts a sibling in its own `started` waits for itself there.
         """
-        return (await self._running.start(spec)).ref
+        return (await self._start(spec)).ref
 
     @trio.lowlevel.enable_ki_protection
     async def start_supervisor(self, spec: SupervisorSpec) -> Supervisor:
@@ -70,7 +70,7 @@ class Supervisor:
             max_restarts=spec.max_restarts,
             significant=spec.significant,
         )
-        await self._running.start(child, nested)
+        await self._start(child, nested)
         return nested
 
     @trio.lowlevel.enable_ki_protection
@@ -122,11 +122,12 @@ class Supervisor:
     def _children(self) -> dict[str, Child]:
         return self._current.children if self._current is not None else {}
 
-    @property
-    def _running(self) -> Supervision:
-        if self._current is None or not self._current.open:
-            raise SupervisorStopped(f"{self.name} is stopping and starts no more children")
-        return self._current
+    async def _start(self, spec: ChildSpec, nested: Supervisor | None = None) -> Child:
+        # A block that ends by itself is cancelled: that, and no error, is what a start in it is to meet.
+        await trio.lowlevel.checkpoint_if_cancelled()
+        if self._current is None:
+            raise SupervisorStopped(f"{self.name} has not begun yet, and starts no children")
+        return await self._current.start(spec, nested)
 
     @property
     def _state(self) -> ChildState:
