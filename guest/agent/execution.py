@@ -20,8 +20,14 @@ from guest.agent.container.messages import Spawn, SpawnError, SpawnFailed
 from guest.agent.input import InputStream
 from guest.agent.output import OutputStream
 from guest.agent.pipes import open_pipes
-from proto.boxlite.v1 import ExecStart, Exited, StartFailure, StdinMode
+from proto.boxlite.v1 import ExecStart, ExecutionInfo, Exited, StartFailure, StdinMode
 from proto.boxlite.v1 import OutputStream as StreamName
+
+HOLD = 30.0
+"""Seconds for which a command waits for a host whose connection has ended."""
+
+_LISTED = 4096
+"""Bytes of its arguments that a list of executions has at most."""
 
 # A shell's exit codes for what it cannot execute.
 _SHELL_CODES = {SpawnError.NOT_FOUND: 127, SpawnError.NOT_EXECUTABLE: 126}
@@ -41,11 +47,12 @@ class Execution:
     """A command in the container, from its start on.
 
     It ends when its first process has ended and its streams have: they end when the last process has closed them, or
-    when no process of its group is left. `exited` says how, and `on_end` is called, once. `pid` is 0 for a command that
-    was not found or not executable.
+    when no process of its group is left. `exited` says how. `pid` is 0 for a command that was not found or not
+    executable. Somebody is expected to follow it until `release`; `on_over` is called when it has ended and nobody does
+    any more, or again.
     """
 
-    def __init__(self, key: int, container: ContainerClient, on_end: Callable[[], None]) -> None:
+    def __init__(self, key: int, container: ContainerClient, start: ExecStart, on_over: Callable[[], None]) -> None:
         self.pid = 0
         self.exited: Exited | None = None
         self.launched = asyncio.Event()
@@ -55,9 +62,11 @@ class Execution:
         self.follower: Listener | None = None
         self._key = key
         self._container = container
-        self._on_end = on_end
+        self._start = start
+        self._on_over = on_over
         self._running = False
         self._awaited = True
+        self._patience: asyncio.TimerHandle | None = None
         self._terminal: int | None = None
         self._began = time.monotonic_ns()
         self._end: Exited | None = None  # of the first process
@@ -76,18 +85,40 @@ class Execution:
         """Whether a process of its group may be left."""
         return self.pid != 0 and not self._group_gone
 
-    async def launch(self, start: ExecStart, request: Spawn) -> None:
+    @property
+    def over(self) -> bool:
+        """Whether it has ended, its follower has let go, and it has left nothing that could still be killed."""
+        return self.exited is not None and not self._awaited and not self.has_group
+
+    def info(self, size: int = _LISTED) -> ExecutionInfo:
+        """What a list says of it, with at most `size` bytes of its arguments."""
+        stdout, stderr = self.outputs.get(StreamName.STDOUT), self.outputs.get(StreamName.STDERR)
+        return ExecutionInfo(
+            execution_id=self._start.execution_id,
+            argv=_cut(self._start.argv, min(size, _LISTED)),
+            pid=self.pid,
+            tty=self._start.tty is not None,
+            followed=self.follower is not None,
+            stdout_start=stdout.start if stdout else 0,
+            stdout_end=stdout.end if stdout else 0,
+            stderr_start=stderr.start if stderr else 0,
+            stderr_end=stderr.end if stderr else 0,
+            exited=self.exited,
+            input=self._start.stdin is StdinMode.PIPE,
+        )
+
+    async def launch(self, request: Spawn) -> None:
         """Starts the command; raises `Refused` or `ContainerError`. Not to be cancelled.
 
         A command that is not found, or not executable, has run and failed, as in a shell.
         """
         try:
-            result = await self._spawn(start, request)
+            result = await self._spawn(request)
             match result:
                 case Process(pid, terminal):
-                    self._run(pid, terminal, start)
+                    self._run(pid, terminal)
                 case SpawnFailed(error=error) if error in _SHELL_CODES:
-                    self._fail(result, merged=start.merge_stderr or request.terminal)
+                    self._fail(result, merged=self._start.merge_stderr or request.terminal)
                 case SpawnFailed(_, error, message):
                     raise Refused.by_init(error, message)
         except BaseException:
@@ -119,12 +150,34 @@ class Execution:
         self.first_process_ended(signal.SIGKILL, reason)
         self.group_gone()
 
+    def follow(self, listener: Listener) -> None:
+        """From now on this one takes its output; whoever did before is told."""
+        self._stop_waiting()
+        if self.follower is not None:
+            self.follower.superseded()
+        self._awaited = True
+        self.follower = listener
+
+    def hold(self) -> None:
+        """Its follower was cut off: for `HOLD` seconds, its output waits for the next one."""
+        self._stop_waiting()
+        self.follower = None
+        self._patience = asyncio.get_running_loop().call_later(HOLD, self.release)
+
     def release(self) -> None:
         """Nobody follows, or is about to: the command is not to be held up by its output."""
+        self._stop_waiting()
         self._awaited = False
         self.follower = None
         for output in self.outputs.values():
             output.detach()
+        if self.exited is not None:
+            self._on_over()
+
+    def _stop_waiting(self) -> None:
+        if self._patience is not None:
+            self._patience.cancel()
+            self._patience = None
 
     async def kill(self, number: int) -> bool:
         """Signals the process group; False when none is left. Raises `ContainerError`."""
@@ -136,11 +189,11 @@ class Execution:
             raise ValueError("the execution has no terminal, or has ended")
         fcntl.ioctl(self._terminal, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
 
-    async def _spawn(self, start: ExecStart, request: Spawn) -> Process | SpawnFailed:
+    async def _spawn(self, request: Spawn) -> Process | SpawnFailed:
         if request.terminal:
             return await self._container.spawn(request, ())
         try:
-            pipes = open_pipes(with_input=start.stdin is StdinMode.PIPE, merge_stderr=start.merge_stderr)
+            pipes = open_pipes(with_input=self._start.stdin is StdinMode.PIPE, merge_stderr=self._start.merge_stderr)
         except OSError as error:
             raise Refused(StartFailure.RESOURCES, f"no pipes for the command: {error.strerror}") from None
         try:
@@ -153,8 +206,8 @@ class Execution:
         finally:
             channel.close_all(set(pipes.command))
 
-    def _run(self, pid: int, terminal: int | None, start: ExecStart) -> None:
-        self.pid = pid
+    def _run(self, pid: int, terminal: int | None) -> None:
+        start, self.pid = self._start, pid
         if terminal is not None:
             self._terminal = terminal
             self.outputs[StreamName.STDOUT] = OutputStream(os.dup(terminal), self._changed)
@@ -200,7 +253,7 @@ class Execution:
             self.exited = end
             self._close_streams()
             self.ended.set()
-            self._on_end()
+            self._on_over()
 
     def _close_streams(self) -> None:
         if self._timer is not None:
@@ -214,3 +267,14 @@ class Execution:
             self._terminal = None
         for output in self.outputs.values():
             output.close()
+
+
+def _cut(argv: list[bytes], size: int) -> list[bytes]:
+    """The arguments as far as `size` bytes go."""
+    kept = []
+    for argument in argv:
+        if size <= 0:
+            break
+        kept.append(argument[:size])
+        size -= len(argument) + 1
+    return kept

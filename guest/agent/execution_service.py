@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
+from typing import Protocol
 
 from grpclib.const import Status
 from grpclib.exceptions import GRPCError
@@ -27,6 +28,8 @@ from proto.boxlite.v1 import (
     InputReply,
     KillReply,
     KillRequest,
+    ListReply,
+    ListRequest,
     ResizeTtyReply,
     ResizeTtyRequest,
     StartFailed,
@@ -37,15 +40,25 @@ _MAX_SIGNAL = 64
 _MAX_TERMINAL = 65535
 
 
-class ExecutionService(ExecutionBase):
-    """See guest.proto for the meaning of each call."""
+class Connection(Protocol):
+    """What this service needs of the connection that a call comes by."""
 
-    def __init__(self, containers: ContainerService, executions: Executions) -> None:
+    def is_closing(self) -> bool: ...  # noqa: D102
+
+
+class ExecutionService(ExecutionBase):
+    """See guest.proto for the meaning of each call. `connection` gives the one that is being served."""
+
+    def __init__(
+        self, containers: ContainerService, executions: Executions, connection: Callable[[], Connection]
+    ) -> None:
         self._containers = containers
         self._executions = executions
+        self._connection = connection
 
     async def exec(self, messages: AsyncIterator[ExecRequest]) -> AsyncIterator[ExecEvent]:
-        """The command runs on when the stream breaks."""
+        """The command runs on when the stream ends early."""
+        connection = self._connection()
         first = await anext(messages, None)
         if first is None or first.start is None:
             raise GRPCError(Status.INVALID_ARGUMENT, "the first request of Exec is the start")
@@ -57,12 +70,13 @@ class ExecutionService(ExecutionBase):
         except ContainerError as error:
             raise GRPCError(Status.UNAVAILABLE, str(error)) from None
         follower = Follower(execution, first.start.credit or Credit())
-        async with aclosing(_follow(follower, messages)) as events:
+        async with aclosing(_follow(follower, messages, connection)) as events:
             async for event in events:
                 yield event
 
     async def attach(self, messages: AsyncIterator[AttachRequest]) -> AsyncIterator[ExecEvent]:
         """Begins with Started, as Exec does."""
+        connection = self._connection()
         first = await anext(messages, None)
         if first is None or first.start is None:
             raise GRPCError(Status.INVALID_ARGUMENT, "the first request of Attach is the start")
@@ -77,7 +91,7 @@ class ExecutionService(ExecutionBase):
             )
         except ValueError as error:
             raise GRPCError(Status.OUT_OF_RANGE, str(error)) from None
-        async with aclosing(_follow(follower, messages)) as events:
+        async with aclosing(_follow(follower, messages, connection)) as events:
             async for event in events:
                 yield event
 
@@ -120,6 +134,10 @@ class ExecutionService(ExecutionBase):
         except ContainerError:
             return KillReply(delivered=False)
 
+    async def list(self, message: ListRequest) -> ListReply:
+        """Those that are being started are not in it yet."""
+        return ListReply(executions=self._executions.list())
+
     async def resize_tty(self, message: ResizeTtyRequest) -> ResizeTtyReply:
         """The foreground processes get SIGWINCH."""
         size = message.size
@@ -140,7 +158,7 @@ class ExecutionService(ExecutionBase):
 
 
 async def _follow(
-    follower: Follower, requests: AsyncIterator[ExecRequest] | AsyncIterator[AttachRequest]
+    follower: Follower, requests: AsyncIterator[ExecRequest] | AsyncIterator[AttachRequest], connection: Connection
 ) -> AsyncGenerator[ExecEvent, None]:
     credits_task = asyncio.get_running_loop().create_task(_take_credits(follower, requests))
     try:
@@ -150,7 +168,11 @@ async def _follow(
         raise GRPCError(Status.ABORTED, str(error)) from None
     finally:
         credits_task.cancel()
-        follower.release()
+        # A host that resets the stream has no more use for the output; one whose connection broke will want the rest.
+        if connection.is_closing():
+            follower.hold()
+        else:
+            follower.release()
 
 
 async def _take_credits(

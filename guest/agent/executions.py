@@ -10,13 +10,16 @@ from guest.agent.command import Refused, spawn_request
 from guest.agent.container.client import ContainerClient
 from guest.agent.container.messages import Spawn
 from guest.agent.execution import Execution
-from proto.boxlite.v1 import ExecStart, StartFailure
+from proto.boxlite.v1 import ExecStart, ExecutionInfo, StartFailure
 
 KEPT = 64
 """How many ended executions are kept for Attach and Wait, beside those that have left processes in their group."""
 
 KEPT_BYTES = 8 << 20
 """How much output of ended executions is kept."""
+
+_LISTED_BYTES = 512 << 10
+"""Bytes of arguments in a list: a message to the host may have 1 MiB."""
 
 
 class UnknownExecution(LookupError):
@@ -35,21 +38,24 @@ class Executions:
         self._launches: set[asyncio.Task[None]] = set()
 
     async def start(self, container: ContainerClient, start: ExecStart) -> Execution:
-        """Starts a command; raises `Refused` or `ContainerError`. It starts also when the caller is cancelled."""
+        """Starts a command; raises `Refused` or `ContainerError`. The caller follows it, or releases it.
+
+        It starts also when the caller is cancelled; then it waits for a follower as if it had been cut off from one.
+        """
         key, name = next(self._keys), start.execution_id
         request = spawn_request(start, key)
         if name in self._by_id:
             raise Refused(StartFailure.INVALID, f"there is an execution {name} already")
-        execution = Execution(key, container, on_end=lambda: self._settle(key))
+        execution = Execution(key, container, start, on_over=lambda: self._settle(key))
         self._by_id[name] = execution
         self._by_key[key] = name, execution
-        launch = asyncio.get_running_loop().create_task(self._launch(execution, start, request))
+        launch = asyncio.get_running_loop().create_task(self._launch(execution, request))
         self._launches.add(launch)
         launch.add_done_callback(self._launched)
         try:
             await asyncio.shield(launch)
         except asyncio.CancelledError:
-            execution.release()
+            execution.hold()
             raise
         return execution
 
@@ -61,6 +67,11 @@ class Executions:
         if execution is None or self._by_id.get(name) is not execution:
             raise UnknownExecution(f"no execution {name[:64]!r}; ended ones are forgotten after some time")
         return execution
+
+    def list(self) -> list[ExecutionInfo]:
+        """All that are known and have started, the oldest first."""
+        known = [execution for execution in self._by_id.values() if execution.launched.is_set()]
+        return [execution.info(_LISTED_BYTES // len(known)) for execution in known]
 
     def first_process_ended(self, key: int, status: int) -> None:
         """See `Execution.first_process_ended`."""
@@ -79,11 +90,12 @@ class Executions:
             execution.container_ended(reason)
             self._settle(key)
 
-    async def _launch(self, execution: Execution, start: ExecStart, request: Spawn) -> None:
+    async def _launch(self, execution: Execution, request: Spawn) -> None:
         try:
-            await execution.launch(start, request)
+            await execution.launch(request)
         except BaseException:
-            del self._by_key[request.key], self._by_id[start.execution_id]
+            name, _ = self._by_key.pop(request.key)
+            del self._by_id[name]
             raise
         finally:
             execution.launched.set()
@@ -94,9 +106,9 @@ class Executions:
             launch.exception()  # Its caller may be gone; then nobody asks for it.
 
     def _settle(self, key: int) -> None:
-        """Takes note of an execution that is over: it has ended, and has left nothing that could still be killed."""
+        """Takes note of an execution that is over."""
         name, execution = self._by_key.get(key, ("", None))
-        if execution is None or execution.exited is None or execution.has_group:
+        if execution is None or not execution.over:
             return
         del self._by_key[key]
         self._over.append(name)

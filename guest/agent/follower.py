@@ -17,8 +17,8 @@ class Superseded(Exception):
 class Follower:
     """Takes an execution's output from the given offsets on; whoever did before gets `Superseded`.
 
-    While there is a follower the command waits for it; after `release` its output is kept as far as memory goes. Raises
-    ValueError for an offset that the stream has not reached.
+    While there is a follower the command waits for it, and after `hold` for the next one; after `release` its output is
+    kept as far as memory goes. Raises ValueError for an offset that the stream has not reached.
     """
 
     def __init__(self, execution: Execution, credit: Credit, *, stdout_offset: int = 0, stderr_offset: int = 0) -> None:
@@ -32,9 +32,7 @@ class Follower:
                 raise ValueError(f"{name.name} has {output.end} bytes so far, none at {offsets[name]}")
         for name, output in execution.outputs.items():
             output.attach(offsets[name], limits[name])
-        if execution.follower is not None:
-            execution.follower.superseded()
-        execution.follower = self
+        execution.follow(self)
 
     def allow(self, credit: Credit) -> None:
         """More may be sent."""
@@ -55,6 +53,11 @@ class Follower:
     def superseded(self) -> None:
         """See `Listener`."""
         self.interrupt(Superseded("the execution is followed elsewhere now"))
+
+    def hold(self) -> None:
+        """Was cut off. Does nothing when done before, or when superseded."""
+        if self._execution.follower is self:
+            self._execution.hold()
 
     def release(self) -> None:
         """Takes no more. Does nothing when done before, or when superseded."""

@@ -17,6 +17,8 @@ from proto.boxlite.v1 import (
     GuestInitRequest,
     PingReply,
     PingRequest,
+    SetClockReply,
+    SetClockRequest,
     ShutdownReply,
     ShutdownRequest,
 )
@@ -76,6 +78,14 @@ class GuestService(GuestBase):
         """Works before Init, too."""
         uptime = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
         return PingReply(payload=message.payload, protocol=PROTOCOL, uptime_ns=uptime)
+
+    async def set_clock(self, message: SetClockRequest) -> SetClockReply:
+        """The time of day alone; timers and timeouts go by a clock of their own."""
+        try:
+            self._machine.set_clock(message.unix_time_ns)
+        except (OSError, OverflowError) as error:
+            raise GRPCError(Status.INVALID_ARGUMENT, f"clock: {error}") from None
+        return SetClockReply()
 
     async def shutdown(self, message: ShutdownRequest) -> ShutdownReply:
         """Answers when the disks are written back; then the machine goes off."""

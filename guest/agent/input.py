@@ -22,6 +22,7 @@ class InputStream:
         self._descriptor: int | None = descriptor
         self._terminal = terminal
         self._line_begins = True
+        self._ended = False
         self._turn = asyncio.Lock()
         self._writable = asyncio.Event()
         self.accepted = 0
@@ -38,8 +39,9 @@ class InputStream:
             if offset > self.accepted:
                 raise InputGap(f"the input has {self.accepted} bytes so far, and these begin at {offset}")
             await self._write_all(memoryview(data)[self.accepted - offset :])
-            if eof:
+            if eof and not self._ended:
                 await self._finish()
+                self._ended = True
 
     def abandon(self) -> None:
         """Nobody reads any more: a write that waits ends."""

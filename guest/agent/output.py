@@ -15,6 +15,9 @@ from guest.agent.buffer import OutputBuffer
 CAPACITY = 1 << 20
 """Bytes kept of one stream."""
 
+WINDOW = 256 << 10
+"""How far a host's credit may be ahead of what it has received; see `Credit` in guest.proto."""
+
 CHUNK = 64 << 10
 """Most bytes in one read, and in one message."""
 
@@ -42,9 +45,10 @@ class Chunk:
 class OutputStream:
     """Reads a pipe or a terminal into its buffer, and hands out what the one attached reader may have.
 
-    With a reader attached, and before the first one, nothing is lost: when the buffer is full of bytes that it did not
-    take, no more is read, and the command blocks. After `detach` the newest bytes are kept, and the command goes on.
-    `on_change` is called when there is something new to take.
+    With a reader attached, and before the first one, nothing is lost: when the buffer is full of bytes that it may not
+    have received, no more is read, and the command blocks. So a reader whose connection broke can attach again where it
+    was. After `detach` the newest bytes are kept, and the command goes on. `on_change` is called when there is
+    something new to take.
     """
 
     def __init__(self, descriptor: int | None, on_change: Callable[[], None], *, text: bytes = b"") -> None:
@@ -56,6 +60,7 @@ class OutputStream:
         self._buffer.append(text)
         self._position: int | None = 0  # of the attached reader
         self._limit = 0  # up to which it may be sent
+        self._gap_ahead = False  # and it has not been told
         self._eof_taken = False
         self._reading = False
         self._small_reads = 0  # in a row
@@ -70,6 +75,11 @@ class OutputStream:
     def ended(self) -> bool:
         """Whether the stream's end has been read."""
         return self._descriptor is None
+
+    @property
+    def start(self) -> int:
+        """Offset of the oldest byte that is kept."""
+        return self._buffer.start
 
     @property
     def end(self) -> int:
@@ -89,11 +99,13 @@ class OutputStream:
     def attach(self, offset: int, limit: int) -> None:
         """From here on a reader takes the bytes from `offset`, at most `end`, to `limit`.
 
-        Where they are forgotten already, it begins with the oldest that there are.
+        Where they are forgotten already, it first takes an empty chunk at the offset of the oldest that there are.
         """
         self._position = max(offset, self._buffer.start)
+        self._gap_ahead = self._position > offset
         self._limit = limit
         self._eof_taken = False
+        self._resume()
 
     def detach(self) -> None:
         """Nobody reads any more: keep the newest bytes."""
@@ -104,6 +116,7 @@ class OutputStream:
         """The reader may have the bytes before `limit`; a smaller limit than before changes nothing."""
         if limit > self._limit:
             self._limit = limit
+            self._resume()
             self._on_change()
 
     def take(self) -> Chunk | None:
@@ -111,11 +124,12 @@ class OutputStream:
         if self._position is None or self._eof_taken:
             return None
         offset = self._position
-        data = self._buffer.read(offset, min(CHUNK, self._limit - offset))
+        data = b"" if self._gap_ahead else self._buffer.read(offset, min(CHUNK, self._limit - offset))
         self._position += len(data)
         eof = self.taken
-        if not data and not eof:
+        if not data and not eof and not self._gap_ahead:
             return None
+        self._gap_ahead = False
         self._eof_taken = eof
         self._resume()
         return Chunk(offset, data, eof)
@@ -150,8 +164,12 @@ class OutputStream:
             pass
 
     def _room(self) -> int:
-        kept_for_reader = 0 if self._position is None else self._buffer.end - self._position
+        kept_for_reader = 0 if self._position is None else self._buffer.end - self._acknowledged(self._position)
         return min(CHUNK, CAPACITY - kept_for_reader)
+
+    def _acknowledged(self, position: int) -> int:
+        """Before this the reader has surely received everything, or it is lost."""
+        return max(self._buffer.start, min(position, self._limit - WINDOW))
 
     def _readable(self) -> None:
         before = self._buffer.end

@@ -38,9 +38,9 @@ class Agent:
         )
         containers = ContainerService(self.container, disks=disks, root=root)
         self._guest = GuestService(machine, self.container)
-        self._server = Server(
-            [self._guest, containers, ExecutionService(containers, self.executions)], config=_CONFIGURATION
-        )
+        executions = ExecutionService(containers, self.executions, self._connection)
+        self._server = Server([self._guest, containers, executions], config=_CONFIGURATION)
+        self._transport: DescriptorTransport | None = None
 
     async def serve(self, connect: Callable[[], Awaitable[int]], on_connected: Callable[[], None]) -> None:
         """Serves one connection after the other, until Shutdown has been answered.
@@ -51,6 +51,7 @@ class Agent:
         while True:
             # grpclib listens on sockets alone; for anything else it has this, which pyproject.toml pins.
             transport = DescriptorTransport(await connect(), Handshake(self._server._protocol_factory))
+            self._transport = transport
             on_connected()
             await _first(transport.closed, self._guest.stopped)
             if self._guest.stopped.is_set():
@@ -58,6 +59,10 @@ class Agent:
                     async with asyncio.timeout(_GOODBYE):
                         await transport.closed.wait()
                 return
+
+    def _connection(self) -> DescriptorTransport:
+        assert self._transport is not None
+        return self._transport
 
 
 async def _first(*events: asyncio.Event) -> None:

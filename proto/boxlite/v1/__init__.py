@@ -190,7 +190,8 @@ class AttachStart(betterproto2.Message):
 
     stdout_offset: "int" = betterproto2.field(2, betterproto2.TYPE_UINT64)
     """
-    Offsets of the first bytes wanted. Where the agent no longer has them, the first Output starts later: a gap.
+    Offsets of the first bytes wanted. Where the agent no longer has them, the first Output starts later and has no
+    data: a gap. It needs no credit.
     """
 
     stderr_offset: "int" = betterproto2.field(3, betterproto2.TYPE_UINT64)
@@ -231,7 +232,8 @@ default_message_pool.register_message("boxlite.v1", "ContainerInitRequest", Cont
 class Credit(betterproto2.Message):
     """
     Absolute offsets up to which the agent may send each stream. They only grow. Each stream has its own, so one that
-    nobody reads holds up neither the other one nor another execution.
+    nobody reads holds up neither the other one nor another execution. The host allows at most 256 KiB more than it has
+    received: what lies before that is acknowledged, and what lies after is kept for another Attach.
     """
 
     stdout_limit: "int" = betterproto2.field(1, betterproto2.TYPE_UINT64)
@@ -396,6 +398,11 @@ class ExecutionInfo(betterproto2.Message):
     exited: "Exited | None" = betterproto2.field(10, betterproto2.TYPE_MESSAGE, optional=True)
     """
     Set once it has ended.
+    """
+
+    input: "bool" = betterproto2.field(11, betterproto2.TYPE_BOOL)
+    """
+    It was started with STDIN_MODE_PIPE.
     """
 
 
@@ -724,7 +731,9 @@ class ExecutionStub(betterproto2_grpclib.ServiceStub):
     ) -> "AsyncIterator[ExecEvent]":
         """
         Starts a command and streams its events. The first request carries `start`; later ones carry `credit`.
-        The command goes on when the stream breaks; Attach finds it again by its id.
+        The command goes on when the stream ends early; Attach finds it again by its id. A host that resets the stream lets
+        go: from then on only the newest 1 MiB of output are kept. Where the connection ends, the command waits for its
+        reader to attach again, for 30 seconds; then it is let go.
         """
 
         async for response in self._stream_stream(
@@ -747,7 +756,8 @@ class ExecutionStub(betterproto2_grpclib.ServiceStub):
         metadata: "MetadataLike | None" = None,
     ) -> "AsyncIterator[ExecEvent]":
         """
-        Streams the events of a command that Exec started, from the given offsets on.
+        Streams the events of a command that Exec started, from the given offsets on. NOT_FOUND for an unknown id,
+        OUT_OF_RANGE for an offset that is not reached; whoever followed before gets ABORTED.
         """
 
         async for response in self._stream_stream(
@@ -998,7 +1008,9 @@ class ExecutionBase(betterproto2_grpclib.ServiceBase):
     async def exec(self, messages: "AsyncIterator[ExecRequest]") -> "AsyncIterator[ExecEvent]":
         """
         Starts a command and streams its events. The first request carries `start`; later ones carry `credit`.
-        The command goes on when the stream breaks; Attach finds it again by its id.
+        The command goes on when the stream ends early; Attach finds it again by its id. A host that resets the stream lets
+        go: from then on only the newest 1 MiB of output are kept. Where the connection ends, the command waits for its
+        reader to attach again, for 30 seconds; then it is let go.
         """
 
         raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
@@ -1006,7 +1018,8 @@ class ExecutionBase(betterproto2_grpclib.ServiceBase):
 
     async def attach(self, messages: "AsyncIterator[AttachRequest]") -> "AsyncIterator[ExecEvent]":
         """
-        Streams the events of a command that Exec started, from the given offsets on.
+        Streams the events of a command that Exec started, from the given offsets on. NOT_FOUND for an unknown id,
+        OUT_OF_RANGE for an offset that is not reached; whoever followed before gets ABORTED.
         """
 
         raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)

@@ -11,7 +11,7 @@ import pytest
 from grpclib.const import Status
 from grpclib.exceptions import GRPCError
 
-from guest.agent.output import CAPACITY
+from guest.agent.output import CAPACITY, WINDOW
 from proto.boxlite.v1 import (
     AttachRequest,
     AttachStart,
@@ -459,9 +459,28 @@ def test_without_a_host_the_output_does_not_hold_the_command_up_and_the_gap_show
 
     run = box(scenario)
     outputs = [event.output for event in run.events if event.output is not None]
-    assert outputs[0].offset == 3 * CAPACITY + len(b"done\n") - CAPACITY
+    assert (outputs[0].offset, outputs[0].data) == (3 * CAPACITY + len(b"done\n") - CAPACITY, b"")
     assert run.stdout.endswith(b"\0done\n")
     assert len(run.stdout) == CAPACITY
+
+
+def test_a_gap_shows_where_the_credit_ends_before_it(box: Shared) -> None:
+    """Otherwise the host would wait for what is lost, and the agent for credit."""
+
+    async def scenario(host: Host) -> list[ExecEvent]:
+        request = start("sh", "-c", f"head -c {3 * CAPACITY} /dev/zero", credit=Credit())
+        following = asyncio.create_task(until_output(host.exec(request), b"never"))
+        await asyncio.sleep(0.1)
+        following.cancel()
+        await host.execution.wait(WaitRequest(execution_id=request.execution_id))
+        credit = Credit(stdout_limit=WINDOW, stderr_limit=WINDOW)
+        attached = AttachStart(execution_id=request.execution_id, credit=credit)
+        events = host.execution.attach([AttachRequest(start=attached)])
+        return [await anext(events), await anext(events)]
+
+    _, gap = box(scenario)
+    assert gap.output is not None
+    assert (gap.output.offset, gap.output.data, gap.output.eof) == (2 * CAPACITY, b"", False)
 
 
 def test_the_newest_follower_takes_over(box: Shared) -> None:

@@ -11,7 +11,7 @@ from grpclib.exceptions import GRPCError
 
 from guest.agent.disks import DiskError
 from guest.agent.guest_service import PROTOCOL, GuestService
-from proto.boxlite.v1 import Disk, GuestInitRequest, PingRequest, ShutdownRequest
+from proto.boxlite.v1 import Disk, GuestInitRequest, PingRequest, SetClockRequest, ShutdownRequest
 from tests.guest.agent.harness import Machine, run_async
 
 
@@ -101,6 +101,26 @@ def test_ping_gives_the_payload_back_and_changes_nothing() -> None:
         assert (first.payload, first.protocol) == (b"\0 any", PROTOCOL)
         assert 0 < first.uptime_ns <= second.uptime_ns
         assert machine.calls == []
+
+    run_async(scenario())
+
+
+def test_the_clock_is_set_whenever_asked_for() -> None:
+    async def scenario() -> None:
+        machine = Machine()
+        service = GuestService(machine, Container(machine))
+        await service.set_clock(SetClockRequest(unix_time_ns=5))
+        await service.set_clock(SetClockRequest(unix_time_ns=6))
+        assert machine.calls == [("set_clock", 5), ("set_clock", 6)]
+
+    run_async(scenario())
+
+
+def test_a_time_that_the_machine_refuses_is_told() -> None:
+    async def scenario() -> None:
+        machine = Machine(broken={"set_clock": OverflowError("too large")})
+        service = GuestService(machine, Container(machine))
+        assert await status_of(service.set_clock(SetClockRequest(unix_time_ns=1))) is Status.INVALID_ARGUMENT
 
     run_async(scenario())
 

@@ -131,3 +131,25 @@ def test_a_terminals_input_ends_with_its_end_of_file_character(text: bytes, keys
         os.close(slave)
 
     run_async(scenario())
+
+
+def test_the_end_of_a_terminals_input_is_typed_once() -> None:
+    """A host that does not know whether its end of the input arrived sends it again; the shell must not see two."""
+
+    async def scenario() -> None:
+        master, slave = pty.openpty()
+        settings = termios.tcgetattr(slave)
+        settings[3] &= ~(termios.ICANON | termios.ECHO)
+        termios.tcsetattr(slave, termios.TCSANOW, settings)
+        stream = InputStream(master, terminal=True)
+        await stream.write(0, b"", eof=True)
+        await stream.write(0, b"", eof=True)
+        await stream.write(0, b"more", eof=False)
+        read = b""
+        while not read.endswith(b"more"):
+            read += os.read(slave, 100)
+        assert read == b"\x04more"
+        stream.abandon()
+        os.close(slave)
+
+    run_async(scenario())

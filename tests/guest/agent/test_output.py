@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
+from unittest.mock import patch
 
-from guest.agent.output import CAPACITY, CHUNK, OutputStream
+from hypothesis import given
+from hypothesis import strategies as st
+
+from guest.agent.output import CAPACITY, CHUNK, Chunk, OutputStream
 from tests.guest.agent.harness import UNLIMITED, run_async
 
 
@@ -214,3 +218,67 @@ def test_a_few_small_writes_are_not_kept_waiting() -> None:
         assert await pipe.take_all() == b""
 
     run_async(scenario())
+
+
+STEPS = st.one_of(
+    st.tuples(st.just("write"), st.integers(1, 60)),
+    st.tuples(st.just("take"), st.integers(1, 9)),
+    st.tuples(st.just("receive"), st.integers(1, 9)),
+    st.tuples(st.just("break"), st.just(0)),
+    st.tuples(st.just("leave"), st.just(0)),
+)
+
+
+@given(st.lists(STEPS, max_size=40))
+def test_a_reader_that_attaches_where_it_was_gets_every_byte_or_an_exact_gap(steps: list[tuple[str, int]]) -> None:
+    """Wherever its connection breaks, whatever was on its way; gaps come from leaving alone. The sizes are small."""
+    window = 16
+    with patch.multiple("guest.agent.output", CAPACITY=64, WINDOW=window, CHUNK=8):
+        run_async(_read_with_breaks(steps, window))
+
+
+async def _read_with_breaks(steps: list[tuple[str, int]], window: int) -> None:
+    pipe = Pipe()
+    content = bytes(range(256)) * 10
+    written = received = 0
+    on_its_way: list[Chunk] = []
+    left = False
+
+    def receive(chunk: Chunk) -> None:
+        nonlocal received, left
+        if chunk.offset != received:
+            assert left
+            assert chunk.offset == max(received, written - 64)
+            assert chunk.data == b""
+        left = False
+        assert chunk.data == content[chunk.offset : chunk.offset + len(chunk.data)]
+        received = chunk.offset + len(chunk.data)
+        pipe.stream.allow(received + window)
+
+    pipe.stream.attach(0, window)
+    attached = True
+    for step, number in [*steps, ("attach", 0)]:
+        if step not in ("break", "leave", "write") and not attached:
+            pipe.stream.attach(received, received + window)
+            attached = True
+        if step == "write":
+            written += await pipe.write(content[written : written + number])
+        elif step == "take":
+            on_its_way += [chunk for _ in range(number) if (chunk := pipe.stream.take()) is not None]
+        elif step == "receive":
+            for chunk in on_its_way[:number]:
+                receive(chunk)
+            del on_its_way[:number]
+        else:
+            on_its_way.clear()
+            attached = False
+            if step == "leave":
+                pipe.stream.detach()
+                left = True
+    os.close(pipe.writer)
+    pipe.stream.attach(received, received + window)
+    while received < written or not pipe.stream.taken:
+        await asyncio.sleep(0)
+        while (chunk := pipe.stream.take()) is not None:
+            receive(chunk)
+    assert received == written

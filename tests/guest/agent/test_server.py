@@ -11,7 +11,17 @@ import pytest
 from grpclib.const import Status
 from grpclib.exceptions import GRPCError
 
-from proto.boxlite.v1 import AttachRequest, AttachStart, Credit, ExecEvent, PingRequest, ShutdownRequest, WaitRequest
+from guest.agent.output import CAPACITY, WINDOW
+from proto.boxlite.v1 import (
+    AttachRequest,
+    AttachStart,
+    Credit,
+    ExecEvent,
+    ListRequest,
+    PingRequest,
+    ShutdownRequest,
+    WaitRequest,
+)
 from proto.greeting import PREFACE, RESET, TOKEN_LENGTH, hello
 from tests.guest.agent.harness import UNLIMITED, Run, run_async, running_agent, shake_hands, start
 
@@ -32,6 +42,59 @@ def test_executions_live_on_from_one_connection_to_the_next(image: Path, tmp_pat
             run = await _events(second.execution.attach([attach]))
             assert run.stdout == b"one\ntwo\n"
             second.close()
+
+    run_async(scenario())
+
+
+def test_a_command_waits_for_a_host_whose_connection_broke_and_nothing_is_lost(image: Path, tmp_path: Path) -> None:
+    """It writes more than is kept; what the host had received when the connection broke is its own knowledge."""
+    size, received = 6 << 20, 0
+
+    async def scenario() -> None:
+        nonlocal received
+        async with running_agent(tmp_path, image) as rig:
+            host = rig.connect()
+            request = start("sh", "-c", f"seq 1 9999999 | head -c {size}", credit=Credit(stdout_limit=WINDOW))
+            async for event in host.exec(request):
+                received += 0 if event.output is None else len(event.output.data)
+                if received >= WINDOW // 2:
+                    break
+            host.close()
+            await asyncio.sleep(0.3)  # Time enough to write it all, were it not held.
+            host = rig.connect()
+            from_there = AttachStart(execution_id=request.execution_id, stdout_offset=received, credit=CREDIT)
+            rest = (await _events(host.execution.attach([AttachRequest(start=from_there)]))).stdout
+            assert received + len(rest) == size
+            expected = "".join(f"{number}\n" for number in range(1, 1_200_000)).encode()
+            assert rest == expected[received:size]
+            host.close()
+
+    run_async(scenario())
+
+
+@pytest.mark.parametrize("resets", [True, False], ids=["reset", "never back"])
+def test_a_command_goes_on_when_its_host_let_go_or_does_not_come_back(
+    resets: bool, image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("guest.agent.execution.HOLD", 30 if resets else 0.1)
+
+    async def scenario() -> None:
+        async with running_agent(tmp_path, image) as rig:
+            host = rig.connect()
+            request = start("sh", "-c", f"head -c {4 * CAPACITY} /dev/zero", credit=Credit(stdout_limit=WINDOW))
+            following = asyncio.create_task(_events(host.exec(request)))
+            await asyncio.sleep(0.1)
+            if resets:
+                following.cancel()
+                await asyncio.gather(following, return_exceptions=True)
+            else:
+                host.close()
+                await asyncio.gather(following, return_exceptions=True)
+                host = rig.connect()
+            assert (await host.execution.wait(WaitRequest(execution_id=request.execution_id))).exit_code == 0
+            (info,) = (await host.execution.list(ListRequest())).executions
+            assert (info.stdout_start, info.stdout_end) == (3 * CAPACITY, 4 * CAPACITY)
+            host.close()
 
     run_async(scenario())
 
