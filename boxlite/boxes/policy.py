@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import re
+from collections.abc import Iterable
 from typing import Self
 
 import attrs
@@ -55,6 +56,10 @@ class RestartPolicy:
         return str(self.kind) + ("" if self.max_retries is None else f":{self.max_retries}")
 
 
+def _words(command: Iterable[str]) -> tuple[str, ...]:
+    return tuple(command)
+
+
 @attrs.frozen
 class HealthCheck:
     """A command that tells whether a box is well: it is when the command exits with 0. Times are in seconds.
@@ -63,7 +68,7 @@ class HealthCheck:
     unhealthy: that is an event, and under a restart policy its machine is ended and started again.
     """
 
-    command: tuple[str, ...] = attrs.field(converter=tuple)
+    command: tuple[str, ...] = attrs.field(converter=_words)
     interval: float = 30.0
     timeout: float = 30.0
     retries: int = 3
