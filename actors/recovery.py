@@ -71,7 +71,6 @@ class Recovery:
         if not self._down[child]:
             self._supervision.begin_stop(child)
         elif child.incarnation is not None:
-            child.state = ChildState.RESTARTING
             child.incarnation.stop()
         while child.incarnation is not None:
             await child.changed()

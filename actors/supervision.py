@@ -112,6 +112,8 @@ class Supervision:
         """A life has begun."""
         child.state = ChildState.RUNNING
         self._emit(EventKind.STARTED, child)
+        if child.recovery is not None and child.recovery.revives(child):
+            self._expect_restart(child, 0.0)
         child.announce()
 
     def restarts(self, child: Child, error: BaseException | None) -> bool:
@@ -198,10 +200,13 @@ class Supervision:
             if self._spec.strategy is not Strategy.ONE_FOR_ONE:
                 self._recovery = recovery
         recovery.take(child, revive=revive)
-        if revive:
-            if child.state is ChildState.RUNNING:
-                child.state = ChildState.RESTARTING
-            self._emit(EventKind.RESTARTING, child, delay=delay)
+        # What is just starting gets ready first.
+        if revive and child.state is not ChildState.STARTING:
+            self._expect_restart(child, delay)
+
+    def _expect_restart(self, child: Child, delay: float) -> None:
+        child.state = ChildState.RESTARTING
+        self._emit(EventKind.RESTARTING, child, delay=delay)
 
     @trio.lowlevel.enable_ki_protection
     async def _run(self, recovery: Recovery) -> None:
