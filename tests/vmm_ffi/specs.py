@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from hypothesis import strategies as st
 
-from vmm_ffi.spec import Accelerator, DiskSpec, InstanceSpec, PortSpec, ProcessIdentity, VmmKind
+from vmm_ffi.spec import (
+    Accelerator,
+    DiskSpec,
+    ExitNote,
+    InstanceSpec,
+    Keep,
+    PortSpec,
+    ProcessIdentity,
+    VmmKind,
+    VmRecord,
+)
 
 tokens = st.from_regex(r"[A-Za-z0-9_.-]{1,20}", fullmatch=True)
 
@@ -12,7 +22,7 @@ tokens = st.from_regex(r"[A-Za-z0-9_.-]{1,20}", fullmatch=True)
 paths = st.binary(max_size=60).map(lambda raw: "/" + raw.replace(b"\0", b",").decode(errors="surrogateescape"))
 
 disks = st.builds(DiskSpec, path=paths, serial=tokens, read_only=st.booleans())
-ports = st.builds(PortSpec, number=st.integers(1, 2**31 - 1), path=paths)
+ports = st.builds(PortSpec, number=st.integers(1, 2**31 - 1), path=paths, reconnect=st.booleans())
 
 instances = st.builds(
     InstanceSpec,
@@ -29,8 +39,14 @@ instances = st.builds(
     tsc_khz=st.none() | st.integers(1, 10_000_000),
     network=st.booleans(),
     program=st.none() | paths,
+    monitor=st.none() | paths,
+    reconnect_in_ms=st.booleans(),
 )
 
 identities = st.builds(
     ProcessIdentity, pid=st.integers(1, 2**22), start_time=st.integers(1, 2**63), boot_id=st.uuids().map(str)
 )
+keeps = st.builds(Keep, directory=paths, sockets=paths)
+
+records = st.builds(VmRecord, process=identities, keeper=st.none() | identities, sockets=paths)
+notes = st.builds(ExitNote, process=identities, status=st.integers(0, 0xFFFF))

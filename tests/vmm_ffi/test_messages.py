@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.vmm_ffi.specs import identities, instances
+from tests.vmm_ffi.specs import identities, instances, keeps
 from vmm_ffi.spec import (
     Exited,
     Failed,
@@ -18,10 +18,10 @@ from vmm_ffi.spec import (
 )
 
 keys = st.integers(1, 2**63)
-requests = st.builds(Spawn, keys, instances) | st.builds(Kill, keys, st.integers(1, 64))
+requests = st.builds(Spawn, keys, instances, st.none() | keeps) | st.builds(Kill, keys, st.integers(1, 64))
 events = (
-    st.builds(Spawned, keys, identities)
-    | st.builds(Failed, keys, st.text())
+    st.builds(Spawned, keys, identities, st.none() | identities)
+    | st.builds(Failed, keys, st.text(), st.none() | st.integers(1, 133))
     | st.builds(Exited, keys, st.integers(0, 65535))
 )
 
@@ -52,6 +52,8 @@ MALFORMED = [
     b'{"type": "kill", "key": 1}',
     b'{"type": "kill", "key": 1, "signal": 9, "more": 1}',
     b'{"type": "spawned", "key": 1}',
+    b'{"type": "spawned", "key": 1, "process": {"pid": 0, "start_time": 1, "boot_id": ""}}',
+    b'{"type": "spawned", "key": 1, "process": 5}',
 ]
 
 

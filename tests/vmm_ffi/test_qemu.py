@@ -51,8 +51,13 @@ def test_no_path_adds_or_changes_an_option(spec: InstanceSpec) -> None:
     }
     console, *sockets = options(arguments, "-chardev")
     assert console == {"": "stdio", "id": "console", "signal": "off"}
-    assert [socket["path"] for socket in sockets] == [port.path for port in spec.ports]
-    assert all(set(socket) == {"", "id", "path"} for socket in sockets)
+    monitors = [] if spec.monitor is None else [spec.monitor]
+    assert [socket["path"] for socket in sockets] == [*(port.path for port in spec.ports), *monitors]
+    again = {"reconnect-ms" if spec.reconnect_in_ms else "reconnect"}
+    for socket, reconnect in zip(
+        sockets, [*(port.reconnect for port in spec.ports), *map(bool, monitors)], strict=True
+    ):
+        assert set(socket) == {"", "id", "path"} | (again if reconnect else set())
 
 
 @given(instances)
@@ -70,6 +75,7 @@ def test_a_machine_has_nothing_that_was_not_asked_for(spec: InstanceSpec) -> Non
         }
     ]
     assert ("-netdev" in arguments) == spec.network
+    assert ("-mon" in arguments) == (spec.monitor is not None)
     kinds = [device[""] for device in options(arguments, "-device")]
     assert kinds == [
         *["virtio-blk-device"] * len(spec.disks),
@@ -109,6 +115,19 @@ def test_kvm_runs_the_hosts_processor_and_an_ordinary_kernel() -> None:
 def test_processors_share_a_thread_unless_told_otherwise(parallel: bool, thread: str) -> None:
     arguments = command_line(attrs.evolve(SPEC, cpus=2, parallel_cpus=parallel))
     assert options(arguments, "-accel") == [{"": "tcg", "thread": thread}]
+
+
+@pytest.mark.parametrize(("in_ms", "delay"), [(False, ("reconnect", "1")), (True, ("reconnect-ms", "200"))])
+def test_a_port_that_reconnects_does_so_soon_and_in_the_unit_that_this_qemu_takes(
+    in_ms: bool, delay: tuple[str, str]
+) -> None:
+    ports = (PortSpec(2695, "/run/portal", reconnect=True), PortSpec(2696, "/run/ready"))
+    spec = attrs.evolve(SPEC, ports=ports, monitor="/run/monitor", reconnect_in_ms=in_ms)
+    portal, ready, monitor = options(command_line(spec), "-chardev")[1:]
+    assert delay in portal.items()
+    assert delay in monitor.items()
+    assert set(ready) == {"", "id", "path"}
+    assert options(command_line(spec), "-mon") == [{"": "chardev=monitor", "mode": "control"}]
 
 
 def test_more_disks_than_the_machine_has_room_for_are_refused() -> None:

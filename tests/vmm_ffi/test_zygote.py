@@ -7,8 +7,6 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import attrs
@@ -16,6 +14,7 @@ import pytest
 
 from tests.vmm.processes import alive
 from tests.vmm_ffi.test_messages import MALFORMED
+from tests.vmm_ffi.zygotes import event, running_zygote
 from vmm_ffi.spec import (
     MAX_DATAGRAM,
     SHIM_FAILED,
@@ -27,7 +26,6 @@ from vmm_ffi.spec import (
     Spawn,
     Spawned,
     VmmKind,
-    decode_event,
     encode,
 )
 
@@ -57,32 +55,9 @@ def sleeper(tmp_path: Path) -> str:
     return str(program)
 
 
-@contextmanager
-def running_zygote() -> Iterator[tuple[socket.socket, subprocess.Popen[bytes]]]:
-    """A zygote and the socket to it; on the way out, it must end by itself, and must have printed nothing."""
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    ours.settimeout(10)
-    command = [sys.executable, "-m", "vmm_ffi.zygote", str(os.getpid())]
-    with ours, theirs:
-        zygote = subprocess.Popen(command, stdin=theirs.fileno(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-        theirs.close()
-        try:
-            yield ours, zygote
-            ours.shutdown(socket.SHUT_WR)
-            printed, _ = zygote.communicate(timeout=10)
-        finally:
-            zygote.kill()
-            zygote.communicate()
-    assert (printed, zygote.returncode) == (b"", 0)
-
-
 def spawn(host: socket.socket, key: int, spec: InstanceSpec = SPEC) -> None:
     with open(os.devnull, "wb") as console:
         socket.send_fds(host, [encode(Spawn(key, spec))], [console.fileno()])
-
-
-def event(host: socket.socket) -> Spawned | Failed | Exited:
-    return decode_event(host.recv(MAX_DATAGRAM))
 
 
 def exit_of(host: socket.socket, key: int) -> int:
