@@ -23,8 +23,8 @@ from guest.agent.pipes import open_pipes
 from proto.boxlite.v1 import ExecStart, ExecutionInfo, Exited, StartFailure, StdinMode
 from proto.boxlite.v1 import OutputStream as StreamName
 
-HOLD = 30.0
-"""Seconds for which a command waits for a host whose connection has ended."""
+HOLD = 40.0
+"""Seconds for which a command waits for a host whose connection has ended: longer than the host tries to come back."""
 
 _LISTED = 4096
 """Bytes of its arguments that a list of executions has at most."""

@@ -733,7 +733,7 @@ class ExecutionStub(betterproto2_grpclib.ServiceStub):
         Starts a command and streams its events. The first request carries `start`; later ones carry `credit`.
         The command goes on when the stream ends early; Attach finds it again by its id. A host that resets the stream lets
         go: from then on only the newest 1 MiB of output are kept. Where the connection ends, the command waits for its
-        reader to attach again, for 30 seconds; then it is let go.
+        reader to attach again, for 40 seconds; then it is let go.
         """
 
         async for response in self._stream_stream(
@@ -1010,7 +1010,7 @@ class ExecutionBase(betterproto2_grpclib.ServiceBase):
         Starts a command and streams its events. The first request carries `start`; later ones carry `credit`.
         The command goes on when the stream ends early; Attach finds it again by its id. A host that resets the stream lets
         go: from then on only the newest 1 MiB of output are kept. Where the connection ends, the command waits for its
-        reader to attach again, for 30 seconds; then it is let go.
+        reader to attach again, for 40 seconds; then it is let go.
         """
 
         raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)

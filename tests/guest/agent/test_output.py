@@ -233,7 +233,7 @@ STEPS = st.one_of(
 def test_a_reader_that_attaches_where_it_was_gets_every_byte_or_an_exact_gap(steps: list[tuple[str, int]]) -> None:
     """Wherever its connection breaks, whatever was on its way; gaps come from leaving alone. The sizes are small."""
     window = 16
-    with patch.multiple("guest.agent.output", CAPACITY=64, WINDOW=window, CHUNK=8):
+    with patch.multiple("guest.agent.output", CAPACITY=64, WINDOW=window, CHUNK=8, _GATHER_AFTER=10_000):
         run_async(_read_with_breaks(steps, window))
 
 
@@ -263,6 +263,8 @@ async def _read_with_breaks(steps: list[tuple[str, int]], window: int) -> None:
             attached = True
         if step == "write":
             written += await pipe.write(content[written : written + number])
+            for _ in range(20):  # Turns enough to read it, as far as that is to be.
+                await asyncio.sleep(0)
         elif step == "take":
             on_its_way += [chunk for _ in range(number) if (chunk := pipe.stream.take()) is not None]
         elif step == "receive":
