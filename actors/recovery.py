@@ -37,7 +37,7 @@ class Recovery:
         self._disturb()
 
     def release(self, child: Child) -> None:
-        """The child has ended for good, or is about to."""
+        """The child has ended for good."""
         del self._down[child]
         child.recovery = None
         self._pause.cancel()

@@ -158,8 +158,6 @@ class Supervision:
             return
         child.state = ChildState.STOPPING
         child.mailbox.close(lambda: stopped(child.spec.name, None))
-        if child.recovery is not None:
-            child.recovery.release(child)
         if child.incarnation is None:
             self.forget(child, None)
         else:

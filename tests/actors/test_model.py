@@ -323,6 +323,7 @@ def check(history: History, program: Program) -> None:
 def check_lives(events: list[Event]) -> None:
     """The events of one name: each life follows a decision, and none follows the end."""
     life, awaited = 0, True
+    followed: set[int] = set()
     for event in events:
         match event.kind:
             case EventKind.STARTED:
@@ -330,9 +331,12 @@ def check_lives(events: list[Event]) -> None:
                 assert event.life > life
                 life, awaited = event.life, False
             case EventKind.RESTARTING:
+                assert event.life not in followed, "one end was decided on twice"
+                followed.add(event.life)
                 awaited = True
             case EventKind.STOPPED:
                 life, awaited = 0, True
+                followed.clear()
     assert not events or events[-1].kind in (EventKind.STOPPED, EventKind.ESCALATED)
 
 

@@ -290,28 +290,41 @@ async def test_with_all_significant_the_block_ends_with_the_last_of_them() -> No
 async def test_a_significant_child_that_is_stopped_or_goes_down_with_a_sibling_ends_nothing(
     auto_shutdown: AutoShutdown,
 ) -> None:
+    left: list[str] = []
     async with open_supervisor(strategy=Strategy.ONE_FOR_ALL, auto_shutdown=auto_shutdown) as supervisor:
         a = await supervisor.start_child(counter("a"))
-        await supervisor.start_child(counter("b", restart=Restart.TEMPORARY, significant=True))
+        await supervisor.start_child(temporary_significant("b"))
         await a.tell(Raise(Boom()))
         await settle()
-        c = await supervisor.start_child(counter("c", restart=Restart.TEMPORARY, significant=True))
+        c = await supervisor.start_child(temporary_significant("c"))
         await supervisor.stop_child(c)
         await settle()
-        assert [child.name for child in supervisor.tree().children] == ["a"]
+        left += [child.name for child in supervisor.tree().children]
+    assert left == ["a"]
 
 
 async def test_a_significant_child_that_is_given_up_has_ended_on_its_own() -> None:
-    async with open_supervisor(auto_shutdown=AutoShutdown.ANY_SIGNIFICANT) as supervisor:
-        ref = await supervisor.start_child(counter(restart=Restart.TRANSIENT, significant=True, max_restarts=0))
-        await ref.tell(Raise(Boom()))
-        await trio.sleep_forever()
+    with trio.fail_after(5):
+        async with open_supervisor(auto_shutdown=AutoShutdown.ANY_SIGNIFICANT) as supervisor:
+            ref = await supervisor.start_child(counter(restart=Restart.TRANSIENT, significant=True, max_restarts=0))
+            await ref.tell(Raise(Boom()))
+            await trio.sleep_forever()
 
 
 async def test_significance_means_nothing_where_the_shutdown_is_never() -> None:
     async with open_supervisor("crew") as supervisor:
         with pytest.raises(ValueError, match="the automatic shutdown of crew is NEVER"):
             await supervisor.start_child(counter(restart=Restart.TEMPORARY, significant=True))
+
+
+async def test_a_start_in_a_block_that_is_ending_is_cancelled_like_the_rest_of_it() -> None:
+    async with open_supervisor(auto_shutdown=AutoShutdown.ANY_SIGNIFICANT) as supervisor:
+        ref = await supervisor.start_child(temporary_significant("a"))
+        await ref.tell(Finish())
+        with trio.CancelScope(shield=True):
+            await settle()
+        await supervisor.start_child(counter("b"))
+        pytest.fail("the block went on")
 
 
 async def test_an_error_of_the_block_is_not_lost_in_an_automatic_shutdown() -> None:
@@ -377,15 +390,15 @@ async def test_a_supervisor_that_shuts_down_while_it_starts_was_ready_for_a_mome
 
 
 async def test_supervisors_may_end_the_one_above_as_significant_children() -> None:
-    async with open_supervisor(auto_shutdown=AutoShutdown.ALL_SIGNIFICANT) as supervisor:
-        crew = await supervisor.start_supervisor(
-            SupervisorSpec(
-                "crew",
-                restart=Restart.TRANSIENT,
-                significant=True,
-                auto_shutdown=AutoShutdown.ANY_SIGNIFICANT,
-                children=(temporary_significant("a"),),
-            )
-        )
-        await crew.find("a").tell(Finish())
-        await trio.sleep_forever()
+    spec = SupervisorSpec(
+        "crew",
+        restart=Restart.TRANSIENT,
+        significant=True,
+        auto_shutdown=AutoShutdown.ANY_SIGNIFICANT,
+        children=(temporary_significant("a"),),
+    )
+    with trio.fail_after(5):
+        async with open_supervisor(auto_shutdown=AutoShutdown.ALL_SIGNIFICANT) as supervisor:
+            crew = await supervisor.start_supervisor(spec)
+            await crew.find("a").tell(Finish())
+            await trio.sleep_forever()

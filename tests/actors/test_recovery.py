@@ -174,8 +174,9 @@ async def test_a_crash_of_an_older_child_takes_down_again_what_is_coming_back() 
                 await gate.wait()
 
     log: list[str] = []
+    events: list[Event] = []
     begun, gate = trio.Event(), trio.Event()
-    async with open_supervisor(strategy=REST) as supervisor:
+    async with open_supervisor(strategy=REST, on_event=events.append) as supervisor:
         a = await supervisor.start_child(counter("a", log))
         b = await supervisor.start_child(ChildSpec("b", lambda: Waiting(log, "b")))
         await b.tell(Raise(Boom()))
@@ -187,6 +188,7 @@ async def test_a_crash_of_an_older_child_takes_down_again_what_is_coming_back() 
         gate.set()
         await settle()
         assert lives(supervisor) == {"a": 2, "b": 3}
+    assert [event.name for event in events if event.kind is EventKind.CRASHED] == ["b", "a"]
 
 
 async def test_the_group_waits_for_the_backoff_of_the_one_that_crashed(
@@ -221,6 +223,53 @@ async def test_children_removed_while_they_are_down_do_not_come_back(autojump_cl
         await settle()
         assert isinstance(waiting.error, ActorStopped)
         assert lives(supervisor) == {"c": 2}, "no reason to wait is left"
+
+
+async def test_a_sibling_that_is_being_removed_when_another_one_crashes_does_not_come_back() -> None:
+    async with open_supervisor(strategy=ALL) as supervisor, trio.open_nursery() as nursery:
+        a = await supervisor.start_child(counter("a"))
+        b = await supervisor.start_child(counter("b"))
+        hold = Hold()
+        await asking(nursery, b, hold)
+        nursery.start_soon(supervisor.stop_child, b)
+        await settle()
+        await a.tell(Raise(Boom()))
+        await settle()
+        hold.release.set()
+        await settle()
+        assert lives(supervisor) == {"a": 2}
+
+
+async def test_a_temporary_child_that_is_being_restarted_on_request_comes_back_although_a_sibling_crashes() -> None:
+    async with open_supervisor(strategy=ALL) as supervisor, trio.open_nursery() as nursery:
+        a = await supervisor.start_child(counter("a"))
+        b = await supervisor.start_child(counter("b", restart=Restart.TEMPORARY))
+        hold = Hold()
+        await asking(nursery, b, hold)
+        nursery.start_soon(supervisor.restart_child, b)
+        await settle()
+        await a.tell(Raise(Boom()))
+        hold.release.set()
+        await settle()
+        assert lives(supervisor) == {"a": 2, "b": 2}
+
+
+async def test_a_recovery_rests_while_the_block_stops_the_others(autojump_clock: trio.testing.MockClock) -> None:
+    """If it did not, virtual time would stand still here, and real time would be burnt."""
+
+    class Slow(Counter):
+        async def stopped(self) -> None:
+            await trio.sleep(1)
+            await super().stopped()
+
+    log: list[str] = []
+    async with open_supervisor(strategy=ALL) as supervisor:
+        a = await supervisor.start_child(counter("a", log))
+        for name in "bc":
+            await supervisor.start_child(ChildSpec(name, lambda name=name: Slow(log, name)))  # type: ignore[misc]
+        await a.tell(Raise(Boom()))
+        await settle()
+    assert log[3:] == ["a stopped", "c stopped", "b stopped"]
 
 
 async def test_leaving_the_block_ends_a_recovery_in_order(autojump_clock: trio.testing.MockClock) -> None:

@@ -77,10 +77,11 @@ async def test_a_start_that_fails_again_and_again_is_waited_for_longer_too(
     begun = trio.current_time()
     async with open_supervisor(intensity=None) as supervisor:
         ref = await supervisor.start_child(ChildSpec("flaky", Flaky, backoff=Backoff(1, 100)))
+        await trio.sleep(200)
         await ref.tell(Raise(Boom()))
         await settle()
         await ref.ask(GetCount())
-    assert times == [0, 1, 3, 7, 15]
+    assert times == [0, 201, 203, 207, 215]
 
 
 async def test_a_seed_replays_the_jitter(autojump_clock: trio.testing.MockClock) -> None:
@@ -306,6 +307,28 @@ async def test_kept_mail_fails_when_the_child_is_given_up_or_waits_in_vain(
         await trio.sleep(5.5)
         assert isinstance(asked.error, ActorStopped)
         assert str(asked.error.__cause__) == "second"
+
+
+async def test_mail_that_would_be_kept_fails_at_once_if_no_life_follows() -> None:
+    """Not only when the clean-up is over."""
+
+    class Cleaning(Counter):
+        async def stopped(self) -> None:
+            await gate.wait()
+
+    gate = trio.Event()
+    async with open_supervisor() as supervisor, trio.open_nursery() as nursery:
+        ref = await supervisor.start_child(
+            ChildSpec("cleaning", Cleaning, restart=Restart.TEMPORARY, on_restart=MailboxPolicy.KEEP)
+        )
+        hold = Hold()
+        await asking(nursery, ref, hold)
+        await ref.tell(Raise(Boom()))
+        asked = await asking(nursery, ref, GetCount())
+        hold.release.set()
+        await settle()
+        assert isinstance(asked.error, ActorStopped)
+        gate.set()
 
 
 @pytest.mark.parametrize("seed", range(20))
