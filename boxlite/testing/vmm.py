@@ -167,7 +167,7 @@ class SimulatedVmm:
         if machine is None or not machine.detached or not self._process.alive:
             files = self._host.disk.boxes.get(directory)
             how = files.exit if files is not None and files.record == record else None
-            raise VmGone(f"its process {how or VmExit()}")
+            raise VmGone(f"its process {how or VmExit()}", how)
         async with self._hold(machine) as vm:
             yield vm
 
@@ -175,14 +175,15 @@ class SimulatedVmm:
         """See `Engine`."""
         await self._host.take_time()
         files = self._host.disk.boxes.get(directory, BoxFiles())
-        if record is None:
-            record = files.record
-        if record is None or not self._process.alive:
-            return None
-        machine = self._host.find(record)
-        if machine is not None:
-            machine.end(KILLED)
-        return files.exit if files.record == record else None
+        how = None
+        # The record that the store has may be of a machine before the one that was last started here.
+        for candidate in dict.fromkeys((files.record, record)):
+            if candidate is not None and self._process.alive:
+                machine = self._host.find(candidate)
+                if machine is not None:
+                    machine.end(KILLED)
+                how = files.exit if files.record == candidate else None
+        return how
 
     @asynccontextmanager
     async def _hold(self, machine: Machine) -> AsyncIterator[SimulatedVm]:

@@ -1,0 +1,75 @@
+"""Real virtual machines as a subject."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import attrs
+
+from actors import ChildSpec, open_supervisor
+from boxlite.boxes.scratch import make_scratch_disk
+from boxlite.images.actor import ImageActor, Prepare
+from boxlite.images.reference import parse_reference
+from boxlite.portal.loop import open_asyncio_loop
+from boxlite.runtime.layout import Home
+from boxlite.runtime.parts import Parts
+from boxlite.vmm.local import LocalEngine, open_local_engine
+from tests.testing.conformance.subject import Subject
+from vmm_ffi.spec import DiskSpec, InstanceSpec
+
+_MACHINES = 8
+
+
+class LocalSubject:
+    """See `Subject`. Each machine has one of the disks `scratch`."""
+
+    def __init__(self, spec: InstanceSpec, scratch: list[Path], directory: Path, sockets: Path) -> None:
+        self._spec = spec
+        self._scratch = iter(scratch)
+        self._directory = directory
+        self._sockets = sockets
+        self._numbers = itertools.count()
+
+    def make_spec(self) -> InstanceSpec:
+        scratch = DiskSpec(str(next(self._scratch)), "scratch", read_only=False)
+        return attrs.evolve(self._spec, disks=(*self._spec.disks, scratch))
+
+    def make_directory(self) -> Path:
+        directory = self._directory / str(next(self._numbers))
+        directory.mkdir(mode=0o700)
+        return directory
+
+    @asynccontextmanager
+    async def open_engine(self) -> AsyncIterator[LocalEngine]:
+        async with open_asyncio_loop() as loop, open_local_engine(loop, self._sockets) as engine:
+            yield engine
+
+
+@asynccontextmanager
+async def open_local(home: Path, directory: Path, sockets: Path) -> AsyncIterator[Subject]:
+    """Machines of builtin/python on this host."""
+    where = Home(home)
+    for path in (where.disks, where.builtin, where.kernels):
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    parts = Parts(where, engine=None, kernel=None)
+    choice = await parts.engine()
+    async with open_supervisor("images") as supervisor:
+        images = await supervisor.start_child(ChildSpec("images", lambda: ImageActor(where.disks, where.builtin)))
+        image = await images.ask(Prepare(parse_reference("builtin/python")))
+    spec = InstanceSpec(
+        box_id="box",
+        kind=choice.kind,
+        accelerator=choice.accelerator,
+        program=str(choice.program),
+        parallel_cpus=choice.parallel_cpus,
+        tsc_khz=choice.tsc_khz,
+        kernel=str(await parts.kernel()),
+        disks=(DiskSpec(str(await parts.guest_root()), "root"), DiskSpec(str(image.disk), "image")),
+    )
+    scratch = [directory / f"scratch-{number}.ext4" for number in range(_MACHINES)]
+    for path in scratch:
+        await make_scratch_disk(path, 64)
+    yield LocalSubject(spec, scratch, directory, sockets)

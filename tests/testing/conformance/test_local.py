@@ -1,0 +1,37 @@
+"""Real machines behave as the behaviours of this folder say: the same ones that hold the model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import trio
+
+from tests.testing.conformance.commands import COMMANDS
+from tests.testing.conformance.lives import LIVES
+from tests.testing.conformance.local import open_local
+from tests.testing.conformance.subject import EngineBehaviour, launched
+
+LIMIT = 240
+
+
+async def test_commands(home: Path, sockets: Path, tmp_path: Path) -> None:
+    """All of them in one machine, since a boot takes seconds; each failure comes out."""
+    failures = []
+    with trio.fail_after(LIMIT):
+        async with open_local(home, tmp_path, sockets) as subject, launched(subject) as guest:
+            for behaviour in COMMANDS:
+                try:
+                    await behaviour(guest)
+                except Exception as error:
+                    error.add_note(f"behaviour: {behaviour.__name__}")
+                    failures.append(error)
+    if failures:
+        raise ExceptionGroup("real machines behave otherwise", failures)
+
+
+@pytest.mark.parametrize("behaviour", LIVES, ids=lambda behaviour: behaviour.__name__)
+async def test_life(behaviour: EngineBehaviour, home: Path, sockets: Path, tmp_path: Path) -> None:
+    with trio.fail_after(LIMIT):
+        async with open_local(home, tmp_path, sockets) as subject:
+            await behaviour(subject)
