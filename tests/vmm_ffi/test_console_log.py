@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from vmm_ffi import console_log
 from vmm_ffi.console_log import ConsoleLog
+from vmm_ffi.files import write_at
 from vmm_ffi.spec import CONSOLE_BYTES
 
 # Sizes around the bounds, of chunks as a pipe gives them.
@@ -41,13 +42,12 @@ def test_the_file_ends_as_the_console_did_and_stays_within_its_bound(lengths: li
 @given(sizes, st.data())
 def test_what_could_not_be_written_comes_with_what_can_be(lengths: list[int], data: st.DataObject) -> None:
     """Writes that fail, or fail half-way, raise nothing; the first that succeeds mends the file."""
-    real = console_log.write_at
 
     def sometimes(descriptor: int, content: bytes | bytearray, offset: int) -> int:
         if data.draw(st.booleans(), label="full"):
-            real(descriptor, bytes(content[: data.draw(st.integers(0, len(content)))]), offset)
+            write_at(descriptor, bytes(content[: data.draw(st.integers(0, len(content)))]), offset)
             raise OSError(errno.ENOSPC, "full")
-        return real(descriptor, content, offset)
+        return write_at(descriptor, content, offset)
 
     with tempfile.TemporaryFile() as file:
         log, printed = ConsoleLog(file.fileno()), b""

@@ -1,0 +1,214 @@
+"""The monitor's client, against a QEMU that answers, refuses, hangs up, floods, or lies."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import TypeAlias
+
+import pytest
+import trio
+from hypothesis import given
+from hypothesis import strategies as st
+
+from boxlite.portal.transport import GuestSocket, listen
+from boxlite.vmm.qmp import Monitor, MonitorError
+
+GREETING = b'{"QMP": {"version": {}, "capabilities": []}}\r\n'
+DONE = b'{"return": {}}\r\n'
+EVENT = b'{"event": "STOP", "timestamp": {}}\r\n'
+
+Qemu: TypeAlias = Callable[[trio.SocketStream], Awaitable[None]]
+
+
+async def next_command(stream: trio.SocketStream) -> str:
+    line = b""
+    while not line.endswith(b"\n"):
+        chunk = await stream.receive_some()
+        if not chunk:
+            raise trio.EndOfChannel
+        line += chunk
+    name: str = json.loads(line)["execute"]
+    return name
+
+
+async def greet(stream: trio.SocketStream) -> None:
+    await stream.send_all(GREETING)
+    assert await next_command(stream) == "qmp_capabilities"
+    await stream.send_all(DONE)
+
+
+@pytest.fixture
+async def monitor_of(sockets: Path) -> AsyncIterator[Callable[[Qemu], Monitor]]:
+    """A monitor to which a QEMU connects that behaves like this, each time anew; hung up on, it connects again."""
+    with listen(sockets / "qmp") as listener, trio.fail_after(20):
+        monitor = Monitor(listener)
+        async with trio.open_nursery() as nursery:
+
+            async def live(behave: Qemu) -> None:
+                while True:
+                    async with await trio.open_unix_socket(str(listener.path)) as stream:
+                        try:
+                            await behave(stream)
+                            while await stream.receive_some():
+                                pass
+                        except (trio.EndOfChannel, trio.BrokenResourceError):
+                            await trio.sleep(0.01)
+
+            def start(behave: Qemu) -> Monitor:
+                nursery.start_soon(live, behave)
+                return monitor
+
+            yield start
+            monitor.close()
+            nursery.cancel_scope.cancel()
+
+
+async def test_commands_go_one_after_the_other_over_one_connection(monitor_of: Callable[[Qemu], Monitor]) -> None:
+    """Whoever asks; and what QEMU says in between of its own accord is no answer."""
+    heard: list[str] = []
+    connections = 0
+
+    async def answer(stream: trio.SocketStream) -> None:
+        nonlocal connections
+        connections += 1
+        await greet(stream)
+        while True:
+            heard.append(await next_command(stream))
+            for piece in (EVENT, DONE[:5], DONE[5:] + EVENT):
+                await stream.send_all(piece)
+
+    monitor = monitor_of(answer)
+    async with trio.open_nursery() as nursery:
+        for name in ("stop", "cont", "stop"):
+            nursery.start_soon(monitor.execute, name)
+    assert sorted(heard) == ["cont", "stop", "stop"]
+    assert connections == 1
+
+
+async def test_a_refusal_says_why_in_words_that_are_safe_to_print(monitor_of: Callable[[Qemu], Monitor]) -> None:
+    async def refuse(stream: trio.SocketStream) -> None:
+        await greet(stream)
+        while True:
+            await next_command(stream)
+            await stream.send_all(b'{"error": {"class": "GenericError", "desc": "not \\u001b[31mnow"}}\r\n')
+
+    with pytest.raises(MonitorError, match="QEMU refuses stop: not now"):
+        await monitor_of(refuse).execute("stop")
+
+
+async def hang_up_at_once(stream: trio.SocketStream) -> None:
+    raise trio.EndOfChannel
+
+
+async def hang_up_in_the_middle(stream: trio.SocketStream) -> None:
+    await greet(stream)
+    await next_command(stream)
+    await stream.send_all(DONE[:5])
+    raise trio.EndOfChannel
+
+
+async def flood(stream: trio.SocketStream) -> None:
+    await greet(stream)
+    while True:
+        await stream.send_all(EVENT * 100)
+
+
+async def flood_a_line(stream: trio.SocketStream) -> None:
+    while True:
+        await stream.send_all(b"[" * 1000)
+
+
+def say(words: bytes) -> Qemu:
+    async def said(stream: trio.SocketStream) -> None:
+        await greet(stream)
+        await next_command(stream)
+        await stream.send_all(words)
+
+    return said
+
+
+@pytest.mark.parametrize(
+    "behave",
+    [
+        hang_up_at_once,
+        hang_up_in_the_middle,
+        flood,
+        flood_a_line,
+        say(b"\n"),
+        say(b"[]\n"),
+        say(b"\xff\n"),
+        say(b"[" * 50_000 + b"\n"),
+        say(b'{"error": 5}\n'),
+        say(b'{"error": {"desc": ["\\u001b"]}}\n'),
+    ],
+)
+async def test_a_qemu_that_does_not_keep_to_the_protocol_fails_the_command_alone(
+    monitor_of: Callable[[Qemu], Monitor], behave: Qemu
+) -> None:
+    """And the next one has a new connection."""
+    misbehave = True
+
+    async def once(stream: trio.SocketStream) -> None:
+        if misbehave:
+            await behave(stream)
+            return
+        await greet(stream)
+        await next_command(stream)
+        await stream.send_all(DONE)
+
+    monitor = monitor_of(once)
+    with pytest.raises(MonitorError):
+        await monitor.execute("stop")
+    misbehave = False
+    await trio.sleep(0.05)
+    for _ in range(3):
+        # What connected while it misbehaved may be next in the queue.
+        try:
+            await monitor.execute("stop")
+            return
+        except MonitorError:
+            continue
+    raise AssertionError("no connection was good")
+
+
+async def test_a_cancelled_command_leaves_no_answer_for_the_next_one(monitor_of: Callable[[Qemu], Monitor]) -> None:
+    slow = True
+
+    async def answer(stream: trio.SocketStream) -> None:
+        nonlocal slow
+        await greet(stream)
+        name = await next_command(stream)
+        if slow:
+            slow = False
+            await trio.sleep(0.1)
+            await stream.send_all(DONE)
+        else:
+            await stream.send_all(b'{"error": {"desc": "this is about %b"}}\n' % name.encode())
+
+    monitor = monitor_of(answer)
+    with trio.move_on_after(0.05) as scope:
+        await monitor.execute("stop")
+    assert scope.cancelled_caught
+    with pytest.raises(MonitorError, match="QEMU refuses cont: this is about cont"):
+        await monitor.execute("cont")
+
+
+@given(st.lists(st.binary(min_size=1, max_size=200), max_size=5))
+def test_whatever_it_says_the_command_ends_well_or_with_its_own_error(words: list[bytes]) -> None:
+    async def main(listener: GuestSocket) -> None:
+        monitor = Monitor(listener)
+        stream = await trio.open_unix_socket(str(listener.path))
+        with trio.fail_after(10):
+            async with stream:
+                await stream.send_all(b"".join((GREETING, DONE, *words)))
+                await stream.send_eof()
+                with suppress(MonitorError):
+                    await monitor.execute("stop")
+                monitor.close()
+
+    with tempfile.TemporaryDirectory() as directory, listen(Path(directory) / "qmp") as listener:
+        trio.run(main, listener)
