@@ -11,7 +11,8 @@ from vmm_ffi.spec import CONSOLE_BYTES
 class ConsoleLog:
     """At least the last `CONSOLE_BYTES`, and at most twice as many, in the file that `descriptor` has open, empty.
 
-    Where the file system is full, or fails otherwise, what was printed is kept in memory, and written with what follows as soon as it can be.
+    Where the file system is full, or fails otherwise, what was printed is kept in memory, and written with what follows
+    as soon as it can be.
     """
 
     def __init__(self, descriptor: int) -> None:

@@ -55,6 +55,8 @@ class ProcessHandle:
         """Nobody may be waiting any more."""
         if self._descriptor is not None:
             os.close(self._descriptor)
+            # Another file may have the number next.
+            self._descriptor = None
 
 
 def open_process(identity: ProcessIdentity) -> ProcessHandle:

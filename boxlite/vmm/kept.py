@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import stat
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -45,6 +46,7 @@ class KeptProcess:
         self._keeper = keeper
         self._directory = directory
         self._exit: VmExit | None = None
+        self._left = False
 
     @property
     def console(self) -> Console:
@@ -61,7 +63,7 @@ class KeptProcess:
     @property
     def exit(self) -> VmExit | None:
         """How it ended; None while it runs, or its keeper has not noted its end yet."""
-        if self._exit is None and self._keeper.ended() and self._machine.ended():
+        if self._exit is None and not self._left and self._keeper.ended() and self._machine.ended():
             self._exit = read_exit(self._directory, self._machine.identity) or VmExit()
         return self._exit
 
@@ -80,6 +82,10 @@ class KeptProcess:
         """Sends a signal; nothing happens when it has ended."""
         self._machine.kill(signal_number)
 
+    def leave(self) -> None:
+        """For `watch`: what becomes of it from now on is not seen any more."""
+        self._left = True
+
 
 @contextmanager
 def watch(record: VmRecord, directory: Path) -> Iterator[KeptProcess]:
@@ -90,7 +96,11 @@ def watch(record: VmRecord, directory: Path) -> Iterator[KeptProcess]:
     if record.keeper is None:
         raise ValueError(f"the machine of process {record.process.pid} has no keeper")
     with closing(open_process(record.process)) as machine, closing(open_process(record.keeper)) as keeper:
-        yield KeptProcess(machine, keeper, directory)
+        process = KeptProcess(machine, keeper, directory)
+        try:
+            yield process
+        finally:
+            process.leave()
 
 
 async def put_down(record: VmRecord, directory: Path, seconds: float) -> VmExit | None:
@@ -140,10 +150,12 @@ def _read(path: Path, limit: int) -> bytes:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
         return b""
-    with open(descriptor, "rb") as file:
-        try:
-            size = os.fstat(descriptor).st_size
-            file.seek(max(0, size - limit))
-            return file.read(limit)
-        except OSError:
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
             return b""
+        return os.pread(descriptor, limit, max(0, status.st_size - limit))
+    except OSError:
+        return b""
+    finally:
+        os.close(descriptor)

@@ -49,4 +49,5 @@ identities = st.builds(
 keeps = st.builds(Keep, directory=paths, sockets=paths)
 
 records = st.builds(VmRecord, process=identities, keeper=st.none() | identities, sockets=paths)
-notes = st.builds(ExitNote, process=identities, status=st.integers(0, 0xFFFF))
+statuses = st.integers(0, 255).map(lambda code: code << 8) | st.integers(1, 64)
+notes = st.builds(ExitNote, process=identities, status=statuses)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import Any, Final, Self
 
 import attrs
@@ -64,6 +65,8 @@ class ExitNote:
     def __attrs_post_init__(self) -> None:
         if type(self.status) is not int or not 0 <= self.status <= _MAX_STATUS:
             raise ValueError(f"status must be one of waitpid(2), not {self.status!r}")
+        # Raises ValueError for that of a process which was stopped or continued.
+        os.waitstatus_to_exitcode(self.status)
 
     def to_json(self) -> dict[str, Any]:
         """The same as `from_json` takes."""
