@@ -6,28 +6,17 @@ import secrets
 import signal as signals
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from math import inf
 from typing import TYPE_CHECKING, final
 
 import trio
 
 from boxlite.boxes.command import Command, TtySize
-from boxlite.boxes.outcome import Cancelled, Exited, Outcome, Signalled, TimedOut, VmDied
+from boxlite.boxes.following import Following
+from boxlite.boxes.outcome import Cancelled, Outcome, VmDied
+from boxlite.boxes.reconnect import on_any_connection
 from boxlite.boxes.stdin import InputStream
-from boxlite.boxes.streams import WINDOW, ByteStream
-from boxlite.errors import (
-    ArgumentsTooLong,
-    BoxliteError,
-    CommandNotStarted,
-    GuestRefused,
-    InvalidCommand,
-    PortalLost,
-    UserNotFound,
-    WorkdirNotFound,
-)
-from boxlite.portal.checks import spoken
-from boxlite.portal.interface import CreditGate
-from proto.boxlite import v1
+from boxlite.boxes.wire import start_of
+from boxlite.errors import BoxDied, ExecutionNotFound, GuestRefused, PortalLost
 
 if TYPE_CHECKING:
     from boxlite.boxes.machine import Machine
@@ -35,70 +24,94 @@ if TYPE_CHECKING:
 STOP_GRACE = 5.0
 """Seconds that leaving an execution's block waits for the guest to confirm that the process group is gone."""
 
-GUEST_GRACE = 5.0
-"""Seconds after a command's timeout in which the guest must have reported it; then the host decides alone."""
+LEAVE_GRACE = 1.0
+"""Seconds that leaving a command that goes on waits until the command has taken its input."""
+
+_END_GRACE = 2.0
 
 
 @final
 class Execution:
-    """A running command: made by `Box.exec`, valid in that block.
+    """A command: made by `Box.exec` or `Box.attach`, valid in that block.
 
-    `stdin` is None unless it was asked for. Where the command has a terminal, all its output comes on `stdout`.
+    `stdin` is None unless it was asked for. Where the command has a terminal, all its output comes on `stdout`. It
+    outlives the connection to the guest: streams, input and end go on over the next one, with nothing lost or doubled.
     """
 
-    def __init__(self, machine: Machine, command: Command, *, stdin: bool, stop_group_on_exit: bool) -> None:
-        self.id = secrets.token_hex(8)
+    def __init__(
+        self,
+        machine: Machine,
+        command: Command,
+        *,
+        stdin: bool,
+        stop_group_on_exit: bool = False,
+        attach_to: str | None = None,
+        stdout_offset: int = 0,
+        stderr_offset: int = 0,
+    ) -> None:
+        """With `attach_to`, the command is one that the guest knows by this id."""
+        self.id = attach_to or secrets.token_hex(8)
         self.command = command
         self._machine = machine
-        self._gate = CreditGate()
-        self.stdout = ByteStream(self._raise_credit)
-        self.stderr = ByteStream(self._raise_credit)
-        self.stdin = InputStream(machine.session, self.id) if stdin else None
-        self._pid: int | None = None
-        self._outcome: Outcome | None = None
-        self._duration: float | None = None
-        self._start_error: BoxliteError | None = None
-        self._started = trio.Event()
+        start = None
+        if attach_to is None:
+            start = start_of(self.id, command, stdin=stdin, stop_group_on_exit=stop_group_on_exit)
+        self._following = Following(
+            machine,
+            self.id,
+            start,
+            timeout=command.timeout,
+            stdout_offset=stdout_offset,
+            stderr_offset=stderr_offset,
+            on_reconnect=self._resume_input,
+        )
+        self.stdout = self._following.stdout
+        self.stderr = self._following.stderr
+        self.stdin = InputStream(machine, self.id, resumed=attach_to is not None) if stdin else None
         self._ended = trio.Event()
         self._scope = trio.CancelScope()
-        self._patience = trio.CancelScope()
-        self._due = inf
-        self._stop_group_on_exit = stop_group_on_exit
         self._stopping = False
 
     def __repr__(self) -> str:
-        how = self._outcome or "running"
+        how = self.outcome or "running"
         return f"<Execution {self.id} of {self.command.argv[0]!r} in box {self._machine.box}: {how}>"
 
     @property
     def pid(self) -> int | None:
         """The process id inside the container; None for a command that was not found."""
-        return self._pid
+        return self._following.pid
 
     @property
     def outcome(self) -> Outcome | None:
         """How the command ended; None while it runs."""
-        return self._outcome
+        return self._following.outcome
 
     @property
     def duration(self) -> float | None:
         """Seconds from start to end, by the guest's clock; None while the command runs or where the guest is gone."""
-        return self._duration
+        return self._following.duration
 
     async def wait(self) -> Outcome:
         """Waits for the end of the command and of its output.
 
         Like a process behind pipes, a command that has written more than its streams hold waits for a reader, and so
         would this: read the streams, or use `Box.run`. Any number of tasks may wait.
+
+        Raises `ExecutionTaken` when somebody else attaches to the command, `ExecutionNotFound` where the guest has
+        forgotten it while there was no connection, and trio.ClosedResourceError where the block of `Box.attach` was
+        left before the end.
         """
         await self._ended.wait()
-        assert self._outcome is not None
-        return self._outcome
+        if self.outcome is None:
+            assert self._following.error is not None
+            raise self._following.error
+        return self.outcome
 
     async def kill(self, signal: int = signals.SIGKILL) -> None:
         """Sends a signal to the command's process group; nothing happens when the command has ended.
 
-        Raises ValueError for what is no signal's number.
+        Raises ValueError for what is no signal's number, and `PortalLost` where the connection to the guest breaks, so
+        that nobody knows whether it was sent; SIGKILL is sent again over the next one.
         """
         if not 1 <= signal <= 64:
             raise ValueError(f"{signal} is no signal's number: 1 to 64 are")
@@ -106,8 +119,12 @@ class Execution:
             await trio.lowlevel.checkpoint()
             return
         try:
-            await self._machine.session.kill(self.id, int(signal))
-        except (GuestRefused, PortalLost):
+            if signal == signals.SIGKILL:
+                await self._kill_surely()
+            else:
+                session = await self._machine.reconnected(None)
+                await session.kill(self.id, int(signal))
+        except (GuestRefused, PortalLost, BoxDied):
             # The command, or the machine, ended in this very moment.
             if not self._ended.is_set() and not self._machine.ended.is_set():
                 raise
@@ -121,99 +138,52 @@ class Execution:
         if self.command.tty is None:
             raise RuntimeError("this command has no terminal: start it with tty=True")
         if not self._ended.is_set():
-            await self._machine.session.resize_tty(self.id, size.rows, size.columns)
+            await on_any_connection(self._machine, lambda session: session.resize_tty(self.id, size.rows, size.columns))
 
     async def _run(self) -> None:
         """Streams the command's events; runs as a task of the machine."""
+        following = self._following
         try:
             with self._scope:
-                await self._follow()
-            if self._outcome is None or self._stopping:
-                self._outcome = Cancelled()
+                await following.follow()
+            if self._stopping or not following.over:
+                following.outcome = Cancelled()
         finally:
-            if self._outcome is None:
-                # The machine is being ended, and whoever waits for this command must hear of it.
-                with trio.CancelScope(shield=True):
-                    self._outcome = await self._machine.why_lost("the box was ended")
+            if not following.over:
+                following.outcome = await self._last_words()
+            never_begun = following.error is not None and not following.begun
+            self._machine.counters.execution_errors += never_begun or isinstance(following.outcome, VmDied)
+            for stream in (self.stdout, self.stderr):
+                if following.error is not None:
+                    stream.fail(following.error)
+                else:
+                    stream.end()
             self._ended.set()
-            self._started.set()
-            self.stdout.end()
-            self.stderr.end()
+            following.ready.set()
 
-    async def _follow(self) -> None:
-        try:
-            self._due = trio.current_time() + self._time_limit()
-            self._adjust_patience()
-            with self._patience:
-                await self._machine.session.execute(self._request(), self._take, self._gate)
-            if self._patience.cancelled_caught:
-                self._outcome = TimedOut()
-            elif self._outcome is None and self._start_error is None:
-                self._outcome = await self._machine.why_lost("the guest ended the command's stream early")
-        except GuestRefused as error:
-            if self._started.is_set():
-                self._outcome = VmDied(str(error))
-            else:
-                self._start_error = error
-        except PortalLost as error:
-            self._outcome = await self._machine.why_lost(str(error))
+    def _resume_input(self) -> None:
+        if self.stdin is not None:
+            self._machine.start_soon(self.stdin._resume)
 
-    def _time_limit(self) -> float:
-        return inf if self.command.timeout is None else self.command.timeout + GUEST_GRACE
-
-    def _adjust_patience(self) -> None:
-        """A guest that must not send cannot report the end either: a reader's delay is not held against it."""
-        if self.stdout.full or self.stderr.full:
-            self._patience.deadline = inf
-        elif self._patience.deadline == inf:
-            self._patience.deadline = max(self._due, trio.current_time() + GUEST_GRACE)
-
-    def _request(self) -> v1.ExecStart:
-        command = self.command
-        return v1.ExecStart(
-            execution_id=self.id,
-            argv=list(command.argv),
-            env=[name + b"=" + value for name, value in command.env.items()],
-            cwd=command.cwd or b"/",
-            user=command.user or "",
-            tty=None if command.tty is None else v1.TtySize(rows=command.tty.rows, columns=command.tty.columns),
-            timeout_ms=0 if command.timeout is None else max(1, round(command.timeout * 1000)),
-            stdin=v1.StdinMode.NULL if self.stdin is None else v1.StdinMode.PIPE,
-            credit=v1.Credit(stdout_limit=WINDOW, stderr_limit=WINDOW),
-            merge_stderr=command.merge_stderr,
-            stop_group_on_exit=self._stop_group_on_exit,
-        )
-
-    def _raise_credit(self) -> None:
-        self._gate.raise_limits(stdout=self.stdout.credit, stderr=self.stderr.credit)
-        self._adjust_patience()
-
-    def _take(self, event: v1.ExecEvent) -> None:
-        if event.output is not None:
-            self._take_output(event.output)
-        elif event.started is not None:
-            self._pid = event.started.pid or None
-            self._started.set()
-        elif event.exited is not None:
-            self._duration = event.exited.duration_ns / 1e9
-            self._outcome = _outcome(event.exited)
-        elif event.failed is not None:
-            self._start_error = _start_error(self._machine.box, event.failed)
-
-    def _take_output(self, output: v1.Output) -> None:
-        streams = {v1.OutputStream.STDOUT: self.stdout, v1.OutputStream.STDERR: self.stderr}
-        stream = streams.get(output.stream)
-        if stream is None or output.offset != stream.received or output.offset + len(output.data) > stream.credit:
-            raise PortalLost(self._machine.box, "the guest broke the portal's protocol: output out of order")
-        stream.feed(output.data)
-        if output.eof:
-            stream.end()
-        self._adjust_patience()
+    async def _last_words(self) -> VmDied:
+        """The machine is being ended, and whoever waits for this command must hear of it."""
+        with trio.move_on_after(_END_GRACE, shield=True):
+            await self._machine.ended.wait()
+        return self._machine.died() if self._machine.ended.is_set() else VmDied("the box was ended")
 
     async def _wait_started(self) -> None:
-        await self._started.wait()
-        if self._start_error is not None:
-            raise self._start_error
+        await self._following.ready.wait()
+        if self._following.error is not None and not self._following.begun:
+            raise self._following.error
+
+    async def _kill_surely(self) -> None:
+        """Over whatever connection it takes; a guest that does not know the command has nothing to kill."""
+        with suppress(ExecutionNotFound):
+            await on_any_connection(self._machine, lambda session: session.kill(self.id, signals.SIGKILL))
+
+    async def _kill_late(self) -> None:
+        with suppress(GuestRefused, BoxDied):
+            await self._kill_surely()
 
     async def _stop(self, *, spare_group: bool) -> None:
         """Ends what still runs and its streams, within `STOP_GRACE`; shielded by the caller.
@@ -221,12 +191,13 @@ class Execution:
         With `spare_group`, what an ended command has left behind in its process group lives on.
         """
         self._stopping = not self._ended.is_set()
+        to_kill = self._stopping or not spare_group
         with trio.move_on_after(STOP_GRACE):
             # A command that is only just starting could not be found by its id.
-            await self._started.wait()
-            if self._pid is not None and (self._stopping or not spare_group):
-                with suppress(GuestRefused, PortalLost):
-                    await self._machine.session.kill(self.id, signals.SIGKILL)
+            await self._following.ready.wait()
+            if self.pid is not None and to_kill:
+                await self._kill_late()
+            to_kill = False
             if self._stopping:
                 # The end comes after all output, which nobody reads any more.
                 await self.stdout.aclose()
@@ -234,6 +205,21 @@ class Execution:
                 await self._ended.wait()
             if self.stdin is not None:
                 await self.stdin._give_up()
+        self._scope.cancel()
+        await self._ended.wait()
+        if to_kill and not self._machine.ended.is_set():
+            # There is no connection just now: the next one is not to find the command alive.
+            self._machine.start_soon(self._kill_late)
+
+    async def _leave(self) -> None:
+        """Lets the command run on; shielded by the caller."""
+        if self.stdin is not None:
+            with trio.move_on_after(LEAVE_GRACE):
+                await self.stdin._let_go()
+            with trio.move_on_after(LEAVE_GRACE):
+                await self.stdin._give_up()
+        if not self._following.over:
+            self._following.error = trio.ClosedResourceError("the block of attach was left; the command runs on")
         self._scope.cancel()
         await self._ended.wait()
 
@@ -251,32 +237,10 @@ async def open_execution(
     """
     execution = Execution(machine, command, stdin=stdin, stop_group_on_exit=stop_group_on_exit)
     machine.start_soon(execution._run)
+    machine.counters.executions += 1
     try:
         await execution._wait_started()
         yield execution
     finally:
         with trio.CancelScope(shield=True):
             await execution._stop(spare_group=spare_group)
-
-
-def _outcome(exited: v1.Exited) -> Outcome:
-    if exited.timed_out:
-        return TimedOut()
-    if exited.signal:
-        return Signalled(exited.signal)
-    return Exited(exited.exit_code, spoken(exited.message))
-
-
-def _start_error(box: str, failed: v1.StartFailed) -> BoxliteError:
-    message = spoken(failed.message)
-    match failed.reason:
-        case v1.StartFailure.WORKDIR:
-            return WorkdirNotFound(box, message)
-        case v1.StartFailure.USER:
-            return UserNotFound(box, message)
-        case v1.StartFailure.TOO_LONG:
-            return ArgumentsTooLong(f"box {box}: {message}")
-        case v1.StartFailure.INVALID:
-            return InvalidCommand(f"box {box}: {message}")
-        case _:
-            return CommandNotStarted(box, message)

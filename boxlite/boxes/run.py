@@ -75,22 +75,11 @@ async def run_command(
     """What `Box.run` does in a box that is running."""
     stdout, stderr = bytearray(), bytearray()
     async with open_execution(machine, command, stdin=input is not None, spare_group=True) as execution:
-        too_large = await _communicate(
-            execution,
-            input,
-            {
-                execution.stdout: stdout if capture_stdout else None,
-                execution.stderr: stderr if capture_stderr else None,
-            },
-            max_output,
-        )
-        if too_large:
-            raise OutputTooLarge(
-                machine.box,
-                f"the command {command.argv[0].decode(errors='replace')!r} wrote more than {max_output} bytes to one "
-                "stream and was killed: "
-                "raise max_output, or read the stream with exec",
-            )
+        captures = {
+            execution.stdout: stdout if capture_stdout else None,
+            execution.stderr: stderr if capture_stderr else None,
+        }
+        await _communicate(machine.box, execution, input, captures, max_output)
         outcome = await execution.wait()
     completed = Completed(
         command.argv,
@@ -105,36 +94,50 @@ async def run_command(
 
 
 async def _communicate(
+    box: str,
     execution: Execution,
     input: bytes | None,
     captures: dict[ByteStream, bytearray | None],
     max_output: int,
-) -> bool:
-    """Feeds the input and collects the output until both streams end; whether a stream was larger than allowed."""
-    too_large = False
+) -> None:
+    """Feeds the input and collects the output until the command has ended; raises what comes in between."""
+    interruption: BoxError | None = None
     async with trio.open_nursery() as feeding:
         if input is not None:
             feeding.start_soon(_feed, execution, input)
         async with trio.open_nursery() as collecting:
 
             async def collect(stream: ByteStream, into: bytearray | None) -> None:
-                nonlocal too_large
-                if into is None:
-                    await stream.aclose()
-                    return
-                async for chunk in stream:
-                    if len(into) + len(chunk) > max_output:
-                        too_large = True
-                        collecting.cancel_scope.cancel()
-                    into += chunk
+                nonlocal interruption
+                try:
+                    if into is None:
+                        await stream.aclose()
+                    elif not await _collect(stream, into, max_output):
+                        raise _too_large(box, execution.command, max_output)
+                except BoxError as error:
+                    interruption = error
+                    collecting.cancel_scope.cancel()
 
             for stream, into in captures.items():
                 collecting.start_soon(collect, stream, into)
-        if not too_large:
-            await execution.wait()
+        if interruption is None:
+            try:
+                await execution.wait()
+            except BoxError as error:
+                interruption = error
         # A command may end, or be given up, without having read all of its input.
         feeding.cancel_scope.cancel()
-    return too_large
+    if interruption is not None:
+        raise interruption
+
+
+async def _collect(stream: ByteStream, into: bytearray, max_output: int) -> bool:
+    """False where the stream has more than `max_output` bytes."""
+    async for chunk in stream:
+        if len(into) + len(chunk) > max_output:
+            return False
+        into += chunk
+    return True
 
 
 async def _feed(execution: Execution, input: bytes) -> None:
@@ -145,6 +148,14 @@ async def _feed(execution: Execution, input: bytes) -> None:
         # As in subprocess.communicate: a command may end without reading all of its input.
         return
     await execution.stdin.aclose()
+
+
+def _too_large(box: str, command: Command, max_output: int) -> OutputTooLarge:
+    return OutputTooLarge(
+        box,
+        f"the command {command.argv[0].decode(errors='replace')!r} wrote more than {max_output} bytes to one "
+        "stream and was killed: raise max_output, or read the stream with exec",
+    )
 
 
 def _failure(box: str, completed: Completed) -> BoxError:

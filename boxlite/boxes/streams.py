@@ -9,6 +9,8 @@ from typing import final
 
 import trio
 
+from boxlite.errors import BoxError, OutputGap
+
 WINDOW = 256 * 1024
 """Bytes of one stream that may wait on the host for a reader; beyond it the command itself has to wait."""
 
@@ -24,12 +26,14 @@ class ByteStream(trio.abc.ReceiveStream):
     holds `WINDOW` bytes, then its command waits; no other stream does.
     """
 
-    def __init__(self, on_credit: Callable[[], None]) -> None:
+    def __init__(self, on_credit: Callable[[], None], *, offset: int = 0) -> None:
+        """The first byte of it has this offset in what the command writes."""
         self._on_credit = on_credit
-        self._chunks: deque[memoryview] = deque()
+        self._chunks: deque[memoryview | OutputGap] = deque()
         self._buffered = 0
-        self._received = 0
-        self._granted = WINDOW
+        self._received = offset
+        self._granted = offset + WINDOW
+        self._error: Exception | None = None
         self._ended = False
         self._closed = False
         self._reading = False
@@ -54,7 +58,8 @@ class ByteStream(trio.abc.ReceiveStream):
         """Waits for at least one byte; b"" at the end of the stream.
 
         Raises trio.ClosedResourceError after `aclose`, trio.BusyResourceError while another task reads. Nothing is
-        lost on cancellation.
+        lost on cancellation. Raises `OutputGap`, once, where bytes are missing: the next call goes on behind it. Raises
+        `ExecutionTaken` at the place from which on somebody else gets the output.
         """
         if max_bytes is not None and max_bytes < 1:
             raise ValueError(f"max_bytes must be at least 1, not {max_bytes}")
@@ -63,7 +68,7 @@ class ByteStream(trio.abc.ReceiveStream):
         self._reading = True
         try:
             await trio.lowlevel.checkpoint()
-            while not (self._chunks or self._ended or self._closed):
+            while not (self._chunks or self._ended or self._closed or self._error):
                 self._wakeup = trio.Event()
                 await self._wakeup.wait()
         finally:
@@ -84,29 +89,50 @@ class ByteStream(trio.abc.ReceiveStream):
     async def text(self, encoding: str = "utf-8", errors: str = "replace") -> AsyncIterator[str]:
         """Yields decoded pieces as they come; a character is never split between two."""
         decoder = codecs.getincrementaldecoder(encoding)(errors)
-        async for chunk in self:
-            if piece := decoder.decode(chunk):
-                yield piece
+        interruption: BoxError | None = None
+        try:
+            async for chunk in self:
+                if piece := decoder.decode(chunk):
+                    yield piece
+        except BoxError as error:
+            interruption = error
         if piece := decoder.decode(b"", final=True):
             yield piece
+        if interruption is not None:
+            raise interruption
 
     async def lines(
         self, encoding: str = "utf-8", errors: str = "replace", *, max_length: int = MAX_LINE
     ) -> AsyncIterator[str]:
         r"""Yields lines without their "\n" (or "\r\n"), the last one also where its end is missing.
 
-        A line longer than `max_length` characters comes in pieces.
+        A line longer than `max_length` characters comes in pieces. Where `receive_some` raises an error, what has come
+        of a line is yielded before it; another call goes on behind it.
         """
         pending = ""
-        async for piece in self.text(encoding, errors):
-            *complete, pending = (pending + piece).split("\n")
-            for line in complete:
-                yield line.removesuffix("\r")
-            while len(pending) > max_length:
-                yield pending[:max_length]
-                pending = pending[max_length:]
+        interruption: BoxError | None = None
+        try:
+            async for piece in self.text(encoding, errors):
+                *complete, pending = (pending + piece).split("\n")
+                for line in complete:
+                    yield line.removesuffix("\r")
+                while len(pending) > max_length:
+                    yield pending[:max_length]
+                    pending = pending[max_length:]
+        except BoxError as error:
+            interruption = error
         if pending:
             yield pending.removesuffix("\r")
+        if interruption is not None:
+            raise interruption
+
+    def skip(self, gap: OutputGap) -> None:
+        """The guest has lost what comes next, up to the gap's end."""
+        self._received = gap.end
+        if not self._closed:
+            self._chunks.append(gap)
+            self._wakeup.set()
+        self._grant()
 
     def feed(self, data: bytes) -> None:
         """Takes what the guest sent; the caller has checked it against `credit`."""
@@ -123,10 +149,20 @@ class ByteStream(trio.abc.ReceiveStream):
         self._ended = True
         self._wakeup.set()
 
+    def fail(self, error: Exception) -> None:
+        """Nothing follows what was fed but this error, for whoever reads on; an end that came before stays one."""
+        self._error = error
+        self._wakeup.set()
+
     def _take(self, max_bytes: int | None) -> bytes:
         if not self._chunks:
+            if self._error is not None and not self._ended:
+                raise self._error
             return b""
         first = self._chunks[0]
+        if isinstance(first, OutputGap):
+            self._chunks.popleft()
+            raise first
         if max_bytes is None or len(first) <= max_bytes:
             self._chunks.popleft()
             taken = first

@@ -119,7 +119,7 @@ async def test_a_timeout_is_an_outcome(box: boxlite.Box) -> None:
 
 def test_a_slow_reader_does_not_make_a_command_time_out(shared_box: SharedBox, monkeypatch: pytest.MonkeyPatch) -> None:
     """The command ends in time; that its output waits for its reader until after the timeout is another matter."""
-    monkeypatch.setattr("boxlite.boxes.execution.GUEST_GRACE", 0.5)
+    monkeypatch.setattr("boxlite.boxes.following.GUEST_GRACE", 0.5)
 
     async def test(box: boxlite.Box) -> None:
         async with box.exec(["head", "-c", str(WINDOW + 50_000), "/dev/zero"], timeout=4) as execution:

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from boxlite.boxes.streams import WINDOW, ByteStream
+from boxlite.errors import ExecutionTaken, OutputGap
 
 
 def stream() -> ByteStream:
@@ -140,3 +141,67 @@ async def test_two_readers_at_once_are_a_mistake() -> None:
 async def test_a_read_of_nothing_is_a_mistake() -> None:
     with pytest.raises(ValueError, match="max_bytes"):
         await stream().receive_some(0)
+
+
+async def test_a_gap_is_told_once_at_its_place() -> None:
+    made = stream()
+    made.feed(b"before")
+    made.skip(OutputGap("b", 6, 100))
+    made.feed(b"after")
+    made.end()
+    assert await made.receive_some() == b"before"
+    with pytest.raises(OutputGap, match="bytes 6 to 100"):
+        await made.receive_some()
+    assert [chunk async for chunk in made] == [b"after"]
+
+
+async def test_a_gap_counts_as_received() -> None:
+    """Otherwise the guest would wait for credit that never comes."""
+    grants: list[int] = []
+    made = ByteStream(lambda: grants.append(made.credit))
+    made.skip(OutputGap("b", 0, 10 * WINDOW))
+    assert grants == [11 * WINDOW]
+
+
+async def test_text_before_a_gap_is_complete_and_reading_goes_on_behind_it() -> None:
+    made = stream()
+    made.feed(b"one\ntwo")
+    made.skip(OutputGap("b", 7, 9))
+    made.feed(b"three\n")
+    made.end()
+    lines = made.lines()
+    assert [await anext(lines), await anext(lines)] == ["one", "two"]
+    with pytest.raises(OutputGap):
+        await anext(lines)
+    assert [line async for line in made.lines()] == ["three"]
+
+
+async def test_a_stream_that_failed_says_so_after_what_it_had() -> None:
+    made = stream()
+    made.feed(b"abc")
+    made.fail(ExecutionTaken("b", "taken"))
+    assert await made.receive_some() == b"abc"
+    for _ in range(2):
+        with pytest.raises(ExecutionTaken):
+            await made.receive_some()
+
+
+async def test_a_failure_wakes_a_reader_and_an_end_that_came_before_stays_one() -> None:
+    made, ended = stream(), stream()
+    async with trio.open_nursery() as nursery:
+
+        @nursery.start_soon
+        async def read() -> None:
+            with pytest.raises(ExecutionTaken):
+                await made.receive_some()
+
+        await trio.testing.wait_all_tasks_blocked()
+        made.fail(ExecutionTaken("b", "taken"))
+    ended.end()
+    ended.fail(ExecutionTaken("b", "taken"))
+    assert await ended.receive_some() == b""
+
+
+async def test_a_stream_may_begin_anywhere() -> None:
+    made = ByteStream(lambda: None, offset=1000)
+    assert (made.received, made.credit) == (1000, 1000 + WINDOW)
