@@ -128,7 +128,7 @@ def _monitor(path: str, spec: InstanceSpec) -> list[str]:
 
 
 def _reconnect(spec: InstanceSpec) -> dict[str, str]:
-    # QEMU 9.2 brought the one, and 10.0 removed the other (docs/about/removed-features).
+    # QEMU 9.2 brought the one, and deprecated the other (docs/about/deprecated).
     return {"reconnect-ms": str(RECONNECT_MS)} if spec.reconnect_in_ms else {"reconnect": "1"}
 
 

@@ -28,7 +28,7 @@ class Vm(Protocol):
 
     @property
     def console(self) -> Console:
-        """The last of what it printed."""
+        """The last of what it printed; of a detached one, at this moment."""
 
     @property
     def exit(self) -> VmExit | None:

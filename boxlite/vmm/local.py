@@ -6,8 +6,8 @@ import os
 import secrets
 import signal
 import stat
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Final, final
 
@@ -31,6 +31,7 @@ KILL_SECONDS: Final = 10.0
 """How long a killed virtual machine has to be gone."""
 
 _END_SECONDS = 2.0
+_SPARE_DESCRIPTORS = 4
 
 
 @attrs.frozen
@@ -235,7 +236,8 @@ class LocalEngine:
         self, spec: InstanceSpec, directory: Path, sockets: str
     ) -> AsyncIterator[tuple[VmRecord, KeptProcess]]:
         try:
-            record = await self._zygote.spawn_kept(spec, Keep(str(directory), sockets))
+            with _spare_descriptors():
+                record = await self._zygote.spawn_kept(spec, Keep(str(directory), sockets))
         except BaseException:
             # Each of its waits is bounded.
             with trio.CancelScope(shield=True):
@@ -253,6 +255,15 @@ async def open_local_engine(loop: trio_asyncio.TrioEventLoop, sockets: Path) -> 
     """
     async with open_zygote() as zygote:
         yield LocalEngine(zygote, loop, sockets)
+
+
+@contextmanager
+def _spare_descriptors() -> Iterator[None]:
+    """Keeps some for after the block, so that a machine that has begun in it can be watched, or put down."""
+    with ExitStack() as closing:
+        for _ in range(_SPARE_DESCRIPTORS):
+            closing.callback(os.close, os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
+        yield
 
 
 def _secure(directory: Path) -> None:

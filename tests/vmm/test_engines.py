@@ -94,3 +94,10 @@ def test_virtual_processors_run_in_parallel_only_where_that_is_known_to_work(
 def test_what_is_missing_is_named(facts: HostFacts, wanted: VmmKind | None, message: str) -> None:
     with pytest.raises(EngineUnavailable, match=message):
         choose_engine(facts, wanted)
+
+
+@pytest.mark.parametrize(
+    ("version", "in_ms"), [(None, False), ((7, 2), False), ((9, 1), False), ((9, 2), True), ((10, 0), True)]
+)
+def test_the_unit_of_reconnecting_follows_the_version_of_qemu(version: tuple[int, int] | None, in_ms: bool) -> None:
+    assert choose_engine(attrs.evolve(CAPABLE, qemu_version=version)).reconnect_in_ms == in_ms

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import attrs
@@ -22,8 +24,8 @@ from boxlite.vmm.local import LocalEngine, LocalVm, open_local_engine
 from boxlite.vmm.process import VmExit
 from tests.leftovers import machines
 from tests.vmm.conftest import MakeSpec
+from tests.vmm.full_disk import fill, small_file_system
 from tests.vmm.processes import alive, open_files, until
-from tests.vmm_ffi.test_keeper import fill, small_file_system
 from vmm_ffi.spec import CONSOLE_FILE, EXIT_FILE, VM_FILE, DiskSpec, InstanceSpec, VmRecord, identity_of
 
 LIMIT = 120
@@ -251,6 +253,45 @@ async def test_a_full_disk_refuses_a_detached_machine_and_a_missing_directory_do
         with pytest.raises(StorageFull, match="free some space"):
             async with engine.launch(make_spec("wait"), directory=full, detached=True):
                 pass
+
+
+async def test_when_descriptors_run_out_a_launch_fails_and_leaves_nothing(
+    engine: LocalEngine, make_spec: MakeSpec, sockets: Path, directory: Path
+) -> None:
+    """At whatever step they do; where there are enough, the machine is watched."""
+    before = open_files()
+    launched = []
+    for spare in range(16):
+        with few_descriptors(spare), suppress(OSError):
+            async with engine.launch(make_spec("wait"), directory=directory, detached=True) as vm:
+                assert vm.exit is None
+                launched.append(spare)
+        assert machines(sockets) == frozenset()
+        assert os.listdir(sockets) == []
+        assert open_files() == before
+        record = read_record(directory)
+        assert record is None or gone(record)
+    assert launched == list(range(launched[0], 16))
+    assert launched[0] > 3
+
+
+@contextmanager
+def few_descriptors(spare: int) -> Iterator[None]:
+    """Lets this process open so many more files, and no more."""
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    highest = max(int(name) for name in os.listdir("/proc/self/fd"))
+    holes = []
+    # A limit is on numbers, so those in between are taken first.
+    while (taken := os.open(os.devnull, os.O_RDONLY)) < highest:
+        holes.append(taken)
+    os.close(taken)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 1 + spare, limits[1]))
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        for hole in holes:
+            os.close(hole)
 
 
 async def test_a_machine_whose_sockets_directory_is_somebody_else_s_is_not_adopted(

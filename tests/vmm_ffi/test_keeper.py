@@ -17,7 +17,7 @@ from pathlib import Path
 import attrs
 import pytest
 
-from tests.privileges import require_root
+from tests.vmm.full_disk import fill, small_file_system
 from tests.vmm.processes import alive, children
 from tests.vmm_ffi.zygotes import event, running_zygote
 from vmm_ffi.spec import (
@@ -257,23 +257,6 @@ def test_a_directory_that_is_none_is_refused_and_starts_nothing(
         until(lambda: children(zygote.pid) == set())
     assert not begun.exists()
     assert list(directory.iterdir()) == []
-
-
-@contextmanager
-def small_file_system(path: Path, size: str) -> Iterator[Path]:
-    require_root("mounts")
-    path.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size},mode=700", "tmpfs", path], check=True)
-    try:
-        yield path
-    finally:
-        subprocess.run(["umount", "--lazy", path], check=True)
-
-
-def fill(directory: Path) -> None:
-    with open(directory / "filler", "wb", buffering=0) as file, suppress(OSError):
-        while True:
-            file.write(bytes(4096))
 
 
 def test_a_full_disk_loses_console_but_neither_the_machine_nor_its_exit(
