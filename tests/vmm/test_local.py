@@ -71,6 +71,12 @@ def gone(record: VmRecord) -> bool:
     return not any(process is not None and alive(process.pid) for process in (record.process, record.keeper))
 
 
+async def begun(vm: LocalVm) -> None:
+    """Returns when QEMU has connected to its sockets, without which it does not begin."""
+    await vm.pause()
+    await vm.resume()
+
+
 async def test_a_machine_ends_with_its_block_and_leaves_nothing(
     engine: LocalEngine, make_spec: MakeSpec, sockets: Path, directory: Path
 ) -> None:
@@ -126,8 +132,7 @@ async def test_a_released_machine_runs_on_and_is_adopted_and_ends_with_its_exit_
         assert "guest: waiting" in adopted.console.tail()
         assert adopted.exit is None
         # QEMU finds the sockets that the next runtime has bound.
-        await adopted.pause()
-        await adopted.resume()
+        await begun(adopted)
         adopted.release()
     assert not gone(vm.record)
     async with engine.adopt(vm.record, directory=directory) as adopted:
@@ -235,6 +240,7 @@ async def test_what_is_left_in_a_directory_is_put_down(
     assert await engine.put_down(None, directory=directory) is None
     for by_record in (True, False):
         async with engine.launch(make_spec("wait"), directory=directory, detached=True) as vm:
+            await begun(vm)
             vm.release()
         record = vm.record if by_record else None
         assert await engine.put_down(record, directory=directory) == VmExit(signal=signal.SIGKILL)
@@ -298,6 +304,7 @@ async def test_a_machine_whose_sockets_directory_is_somebody_else_s_is_not_adopt
     engine: LocalEngine, make_spec: MakeSpec, sockets: Path, directory: Path
 ) -> None:
     async with engine.launch(make_spec("wait"), directory=directory, detached=True) as vm:
+        await begun(vm)
         vm.release()
     os.chmod(sockets, 0o777)
     with pytest.raises(PermissionError, match="is not this user's alone"):
