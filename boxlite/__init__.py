@@ -60,7 +60,9 @@ from boxlite.errors import (
     WorkdirNotFound,
     ZygoteError,
 )
-from boxlite.runtime.runtime import Runtime, open_runtime
+from boxlite.runtime.events import EventsLost
+from boxlite.runtime.opening import open_runtime
+from boxlite.runtime.runtime import Runtime
 
 __all__ = [
     "ArgumentsTooLong",
@@ -88,6 +90,7 @@ __all__ = [
     "Completed",
     "DiskError",
     "EngineUnavailable",
+    "EventsLost",
     "Execution",
     "ExecutionNotFound",
     "ExecutionTaken",

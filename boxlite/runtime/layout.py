@@ -14,13 +14,14 @@ import attrs
 from boxlite.claims import claim, make_claimed
 from boxlite.errors import DiskError
 from boxlite.portal.transport import check_socket_path
+from boxlite.store.sqlite import DATABASE
 
 
 @attrs.frozen
 class Home:
-    """A directory that runtimes share: what is worth keeping, and a folder for each runtime that is open.
+    """A directory that keeps boxes and images; nothing in it is readable for other users.
 
-    Nothing in it is readable for other users.
+    One persistent runtime at a time has it. Any number of ephemeral ones share its images, kernels and guest root.
     """
 
     path: Path
@@ -42,13 +43,41 @@ class Home:
 
     @property
     def runs(self) -> Path:
-        """One folder for each runtime that is open."""
+        """One folder for each ephemeral runtime that is open."""
         return self.path / "runs"
+
+    @property
+    def database(self) -> Path:
+        """What the persistent runtime knows of its boxes."""
+        return self.path / DATABASE
+
+    @property
+    def boxes(self) -> Path:
+        """One folder for each box of the persistent runtime, named by the box's id."""
+        return self.path / "boxes"
+
+    @property
+    def lost(self) -> Path:
+        """Folders of boxes that recovery could make nothing of."""
+        return self.path / "lost+found"
+
+    @property
+    def sockets(self) -> Path:
+        """A symbolic link to the directory of the persistent runtime's sockets, whose path must be short."""
+        return self.path / "sockets"
+
+    def make(self) -> None:
+        """Makes what every runtime needs of it; raises `DiskError` where that cannot be written."""
+        try:
+            for directory in (self.path, self.disks, self.builtin, self.kernels, self.runs, self.boxes):
+                directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise unwritable(self, error) from error
 
 
 @attrs.frozen
 class RunDirectory:
-    """One runtime's own files: gone when it ends, and swept by the next runtime if it was killed."""
+    """An ephemeral runtime's own files: gone when it ends, and swept by the next one if it was killed."""
 
     path: Path
     sockets: Path
@@ -74,23 +103,20 @@ def find_socket_directory(directory: str | os.PathLike[str] | None) -> Path:
 
 @contextmanager
 def open_run_directory(home: Home, socket_directory: Path) -> Iterator[RunDirectory]:
-    """Makes a runtime's own directories; leaving the block removes them, with all that boxes have left there.
+    """Makes an ephemeral runtime's directories; leaving the block removes them, with all that boxes have left there.
 
-    Sweeps what runtimes left behind that were killed. Raises `DiskError` where nothing can be written, and
+    Sweeps what ephemeral runtimes left behind that were killed. Raises `DiskError` where nothing can be written, and
     `SocketPathTooLong`.
     """
-    check_socket_path(socket_directory / "boxlite-12345678" / "123456789012.agent")
+    check_socket_directory(socket_directory)
+    home.make()
     try:
-        for directory in (home.path, home.disks, home.builtin, home.kernels, home.runs):
-            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         _sweep(home.runs)
         path, lock = make_claimed(home.runs)
     except OSError as error:
-        raise DiskError(
-            f"the home {home.path} cannot be written: {error}: set BOXLITE_HOME, or the home of open_runtime"
-        ) from error
+        raise unwritable(home, error) from error
     try:
-        sockets = _make_socket_directory(socket_directory)
+        sockets = make_socket_directory(socket_directory)
         (path / "sockets").symlink_to(sockets)
         (path / "boxes").mkdir(mode=0o700)
         yield RunDirectory(path, sockets)
@@ -99,7 +125,13 @@ def open_run_directory(home: Home, socket_directory: Path) -> Iterator[RunDirect
         os.close(lock)
 
 
-def _make_socket_directory(directory: Path) -> Path:
+def check_socket_directory(directory: Path) -> None:
+    """Raises `SocketPathTooLong` where the sockets of a runtime would not fit into a directory."""
+    check_socket_path(directory / "boxlite-12345678" / "123456789012.agent")
+
+
+def make_socket_directory(directory: Path) -> Path:
+    """A new directory for a runtime's sockets, for this user alone; raises `DiskError`."""
     try:
         return Path(tempfile.mkdtemp(prefix="boxlite-", dir=directory))
     except OSError as error:
@@ -118,8 +150,19 @@ def _sweep(runs: Path) -> None:
 
 
 def _remove_run(path: Path) -> None:
+    remove_sockets(path / "sockets")
+    shutil.rmtree(path, ignore_errors=True)
+
+
+def remove_sockets(link: Path) -> None:
+    """Removes a directory of sockets and the link by which it was remembered, where they are there."""
     with suppress(OSError):
-        sockets = (path / "sockets").readlink()
+        sockets = link.readlink()
         if sockets.name.startswith("boxlite-"):
             shutil.rmtree(sockets, ignore_errors=True)
-    shutil.rmtree(path, ignore_errors=True)
+        link.unlink()
+
+
+def unwritable(home: Home, error: OSError) -> DiskError:
+    """The error of a home that cannot be written, with the way out."""
+    return DiskError(f"the home {home.path} cannot be written: {error}: set BOXLITE_HOME, or the home of open_runtime")

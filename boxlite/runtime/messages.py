@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import attrs
 
 from actors import ActorRef, Message
@@ -12,18 +14,25 @@ from boxlite.boxes.options import BoxOptions
 class BoxRecord:
     """What a runtime knows of a box."""
 
+    id: str
     options: BoxOptions
     ref: ActorRef
+    directory: Path
+    """The box's own files."""
 
 
 @attrs.frozen
 class CreateBox(Message[BoxRecord]):
-    """Makes a box; answers at once, since nothing is started. Rejected with `BoxExists`.
+    """Makes a box, of which nothing is started, when the budget has a share for it.
 
-    When the asker has been cancelled meanwhile, there is no box.
+    Rejected with `BoxExists`, with `OverBudget` (without `wait` also where there is no share now), `StorageFull`,
+    `StoreFailed` or `DiskError`. When the asker has been cancelled, or it was rejected, there is no box.
     """
 
     options: BoxOptions
+    wait: bool = True
+    existing: frozenset[str] | None = None
+    """A box of that name is as good, unless it differs in one of these options. None refuses any."""
 
 
 @attrs.frozen
@@ -39,7 +48,14 @@ class ListBoxes(Message[tuple[BoxRecord, ...]]):
 
 
 @attrs.frozen
+class BoxRemoved(Message[None]):
+    """The box of this actor was removed with its files: its row goes, the actor ends, and the name is free."""
+
+    ref: ActorRef
+
+
+@attrs.frozen
 class ForgetBox(Message[None]):
-    """The box of this actor was removed, or is lost: the actor ends, and the name is free."""
+    """Removes what is left of the box of an actor that has crashed."""
 
     ref: ActorRef

@@ -1,73 +1,98 @@
-"""What an application opens: the runtime and its supervision tree."""
+"""What an application holds: a runtime, which makes and finds boxes."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
-from pathlib import Path
 from typing import TypedDict, Unpack, final
 
 import trio
 
-from actors import ActorRef, ChildSpec, Supervisor, Tree, open_supervisor
-from boxlite.boxes.boot import BootServices
+from actors import ActorRef, Supervisor, Tree
 from boxlite.boxes.box import Box, ask
+from boxlite.boxes.lifecycle import BoxState
 from boxlite.boxes.options import BoxOptions
-from boxlite.errors import BoxNotFound, InvalidOptions, RuntimeClosed, RuntimeFailed
-from boxlite.images.actor import ImageActor, Prepare, PreparedImage
+from boxlite.boxes.policy import HealthCheck, RestartPolicy
+from boxlite.boxes.services import BoxServices
+from boxlite.errors import BoxNotFound, InvalidOptions, RuntimeClosed
+from boxlite.images.actor import Prepare, PreparedImage
 from boxlite.images.reference import parse_reference
-from boxlite.portal.loop import open_asyncio_loop
-from boxlite.runtime.actor import RuntimeActor
-from boxlite.runtime.layout import find_home, find_socket_directory, open_run_directory
+from boxlite.runtime.events import EventFeed, Events
 from boxlite.runtime.messages import BoxRecord, CreateBox, FindBox, ListBoxes
-from boxlite.runtime.parts import Parts
 from boxlite.vmm.engines import EngineChoice
-from boxlite.vmm.zygote import open_zygote
-from vmm_ffi.spec import VmmKind
 
 REMOVE_GRACE = 30.0
 """Seconds that leaving the block of `open_box` waits for the box to be gone."""
 
 
-class CreateOptions(TypedDict, total=False):
-    """The options of `Runtime.create` and `Runtime.open_box`; see `BoxOptions` for meaning and units."""
+class NamedOptions(TypedDict, total=False):
+    """The options of `Runtime.get_or_create`; see `BoxOptions` for meaning and units."""
 
-    name: str
     cpus: int
     memory_mib: int
     disk_mib: int
     env: Mapping[str, str]
     user: str | None
     boot_timeout: float | None
+    restart: RestartPolicy | str
+    health: HealthCheck | None
+    detached: bool
+
+
+class CreateOptions(NamedOptions, total=False):
+    """The options of `Runtime.create` and `Runtime.open_box`; see `BoxOptions` for meaning and units."""
+
+    name: str
 
 
 @final
 class Runtime:
     """Makes and finds boxes. `open_runtime` gives it; any number of tasks may use it at once."""
 
-    def __init__(self, ref: ActorRef, images: ActorRef, parts: Parts, supervisors: tuple[Supervisor, ...]) -> None:
+    def __init__(
+        self,
+        ref: ActorRef,
+        services: BoxServices,
+        feed: EventFeed,
+        supervisors: tuple[Supervisor, ...],
+        *,
+        detachable: bool,
+    ) -> None:
+        """For `boxlite.runtime.tree`."""
         self._ref = ref
-        self._images = images
-        self._parts = parts
+        self._services = services
+        self._feed = feed
         self._supervisors = supervisors
+        self._detachable = detachable
 
-    async def create(self, image: str, **options: Unpack[CreateOptions]) -> Box:
-        """Creates a box and returns at once: its first use prepares the image, makes the disk and boots.
+    async def create(self, image: str, *, wait: bool = True, **options: Unpack[CreateOptions]) -> Box:
+        """Creates a box; its first use prepares the image, makes the disk and boots.
 
-        It stays until `Box.remove`, or the end of the runtime. `image` is `builtin/python` or `oci:DIR[:TAG]`; a name
-        is made up where none is given. Raises `InvalidReference`, `InvalidOptions` or `BoxExists`.
+        It stays until `Box.remove`, and in a persistent runtime's home beyond its end; an ephemeral one's end removes
+        it. `image` is `builtin/python` or `oci:DIR[:TAG]`; a name is made up where none is given. Returns at once,
+        unless the runtime has a budget that is used up: then it waits in a queue, first come, first served, or without
+        `wait` raises `OverBudget`. Cancelling leaves the queue and no box.
+
+        Raises `InvalidReference`, `InvalidOptions`, `BoxExists`, `OverBudget`, `StorageFull` or `StoreFailed`.
         """
-        checked = BoxOptions(image=parse_reference(image), **options)
-        return self._box(await ask(self._ref, CreateBox(checked)))
+        return self._box(await ask(self._ref, CreateBox(self._options(image, options), wait)))
+
+    async def get_or_create(self, name: str, image: str, *, wait: bool = True, **options: Unpack[NamedOptions]) -> Box:
+        """The box of that name, which is created where there is none. Of many tasks that ask at once, one creates it.
+
+        Raises `BoxExists` where there is one that differs in its image or in one of the given options, and what
+        `create` raises. Whether the box runs, and ran before, does not matter.
+        """
+        wanted = self._options(image, {"name": name, **options})
+        return self._box(await ask(self._ref, CreateBox(wanted, wait, existing=frozenset({"image", *options}))))
 
     @asynccontextmanager
-    async def open_box(self, image: str, **options: Unpack[CreateOptions]) -> AsyncIterator[Box]:
+    async def open_box(self, image: str, *, wait: bool = True, **options: Unpack[CreateOptions]) -> AsyncIterator[Box]:
         """A box for the block: created as by `create`, and removed at the end with all that it wrote.
 
         The removal is shielded from cancellation and takes at most `REMOVE_GRACE` seconds.
         """
-        box = await self.create(image, **options)
+        box = await self.create(image, wait=wait, **options)
         try:
             yield box
         finally:
@@ -78,91 +103,48 @@ class Runtime:
         """The box of that name; raises `BoxNotFound`."""
         return self._box(await ask(self._ref, FindBox(name)))
 
-    async def list(self) -> tuple[Box, ...]:
-        """All boxes, in the order in which they were created."""
-        return tuple(self._box(record) for record in await ask(self._ref, ListBoxes()))
+    async def list(self, *, state: BoxState | None = None) -> tuple[Box, ...]:
+        """All boxes, or those in one state at this moment, in the order in which they were created."""
+        records = await ask(self._ref, ListBoxes())
+        if state is not None:
+            meters = self._services.counters.boxes
+            records = tuple(record for record in records if meters[record.id].box.state is state)
+        return tuple(self._box(record) for record in records)
+
+    @asynccontextmanager
+    async def events(self) -> AsyncIterator[Events]:
+        """What happens to boxes during the block, each event after it was stored:
+
+        async with runtime.events() as events:
+            async for event in events:
+                ...
+
+        The iteration ends with the runtime. A subscriber that falls `CAPACITY` events behind loses the oldest, and
+        finds an `EventsLost` in their place; no box ever waits for one.
+        """
+        with self._feed.subscribe() as events:
+            yield events
 
     async def prepare(self, image: str) -> PreparedImage:
         """Makes an image ready for boxes, which they otherwise do at their start; gives its digest and configuration.
 
         Raises `InvalidReference` or another `ImageError`. Cancelling stops the work, unless another task waits for it.
         """
-        return await ask(self._images, Prepare(parse_reference(image)))
+        return await ask(self._services.images, Prepare(parse_reference(image)))
 
     async def engine(self) -> EngineChoice:
         """Which engine runs the boxes, and why; raises `EngineUnavailable`."""
-        return await self._parts.engine()
+        return await self._services.parts.engine()
 
     def tree(self) -> tuple[Tree, ...]:
         """The supervisors and their actors at this moment."""
         return tuple(supervisor.tree() for supervisor in self._supervisors)
 
+    def _options(self, image: str, options: CreateOptions) -> BoxOptions:
+        checked = BoxOptions(image=parse_reference(image), **options)
+        if checked.detached and not self._detachable:
+            raise InvalidOptions("an ephemeral runtime has no detached boxes: open one without ephemeral=True")
+        return checked
+
     def _box(self, record: BoxRecord) -> Box:
         return Box(record.options, record.ref, self._ref)
-
-
-@asynccontextmanager
-async def open_runtime(
-    *,
-    home: str | os.PathLike[str] | None = None,
-    runtime_dir: str | os.PathLike[str] | None = None,
-    engine: str = "auto",
-    kernel: str | os.PathLike[str] | None = None,
-) -> AsyncIterator[Runtime]:
-    """Opens a runtime in any Trio program; leaving the block, in any way, ends its boxes and leaves nothing behind.
-
-    `home` keeps images and other things worth keeping (default: $BOXLITE_HOME, else ~/.boxlite); many runtimes may
-    share one. `runtime_dir` holds sockets, so its path must be short (default: $BOXLITE_RUNTIME_DIR, else
-    $XDG_RUNTIME_DIR, else the system's temporary directory). `engine` is "auto" or "qemu". `kernel` is an ELF file to
-    boot in place of libkrunfw's kernel.
-
-    What the block raises comes out as it is. Raises `InvalidOptions`, `DiskError` where the home cannot be written,
-    `SocketPathTooLong`, and `RuntimeFailed` where the runtime's own actors crash too often.
-    """
-    where, sockets = find_home(home), find_socket_directory(runtime_dir)
-    parts = Parts(where, engine=_engine_kind(engine), kernel=None if kernel is None else Path(kernel))
-    raised: BaseException | None = None
-    try:
-        with open_run_directory(where, sockets) as run:
-            async with (
-                open_asyncio_loop() as loop,
-                open_zygote() as zygote,
-                open_supervisor("runtime") as system,
-                open_supervisor("boxes") as boxes,
-            ):
-                images = await system.start_child(ChildSpec("images", lambda: ImageActor(where.disks, where.builtin)))
-                services = BootServices(images=images, parts=parts, zygote=zygote, loop=loop, sockets=run.sockets)
-                records: dict[str, BoxRecord] = {}
-                ref = await system.start_child(
-                    ChildSpec("boxes", lambda: RuntimeActor(boxes, run.boxes, services, records))
-                )
-                try:
-                    yield Runtime(ref, images, parts, (system, boxes))
-                except BaseException as error:
-                    # The nurseries below would wrap it in a group each; a cancellation is theirs to handle.
-                    if _holds_cancelled(error):
-                        raise
-                    raised = error
-    except ExceptionGroup as crash:
-        failure = RuntimeFailed("the runtime's own actors crashed; see the causes below")
-        failure.__cause__ = crash
-        if raised is None:
-            raise failure from crash
-        raise BaseExceptionGroup("the block and the runtime both failed", [raised, failure]) from None
-    if raised is not None:
-        raise raised
-
-
-def _engine_kind(engine: str) -> VmmKind | None:
-    if engine == "auto":
-        return None
-    try:
-        return VmmKind(engine)
-    except ValueError:
-        raise InvalidOptions(f"the engine is 'auto' or 'qemu', not {engine!r}") from None
-
-
-def _holds_cancelled(error: BaseException) -> bool:
-    if isinstance(error, BaseExceptionGroup):
-        return error.subgroup(trio.Cancelled) is not None
-    return isinstance(error, trio.Cancelled)

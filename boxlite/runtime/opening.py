@@ -1,0 +1,105 @@
+"""Opens a runtime on this host: its home, its engine, and its tree of actors."""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from actors import ChildSpec, Supervisor
+from boxlite.boxes.changes import Change
+from boxlite.boxes.services import BoxServices
+from boxlite.boxes.storage import LocalStorage
+from boxlite.errors import InvalidOptions
+from boxlite.images.actor import ImageActor
+from boxlite.metrics.counters import RuntimeCounters
+from boxlite.portal.loop import open_asyncio_loop
+from boxlite.runtime.admission import Admission
+from boxlite.runtime.block import UserBlock
+from boxlite.runtime.home import open_ephemeral, open_persistent
+from boxlite.runtime.layout import find_home, find_socket_directory
+from boxlite.runtime.parts import Parts
+from boxlite.runtime.runtime import Runtime
+from boxlite.runtime.salvage import salvage
+from boxlite.runtime.tree import open_tree
+from boxlite.vmm.local import open_local_engine
+from vmm_ffi.spec import VmmKind
+
+
+@asynccontextmanager
+async def open_runtime(
+    *,
+    home: str | os.PathLike[str] | None = None,
+    ephemeral: bool = False,
+    memory_mib: int | None = None,
+    cpus: int | None = None,
+    runtime_dir: str | os.PathLike[str] | None = None,
+    engine: str = "auto",
+    kernel: str | os.PathLike[str] | None = None,
+) -> AsyncIterator[Runtime]:
+    """Opens a runtime in any Trio program; leaving the block, in any way, ends its machines and leaves no process.
+
+    `home` keeps boxes, images and other things worth keeping (default: $BOXLITE_HOME, else ~/.boxlite). One runtime at
+    a time has it: it finds the boxes of the one before, with their disks, and those that are detached still running.
+    Any number of `ephemeral` runtimes may share its images meanwhile: their boxes are theirs alone and are removed at
+    the end of the block, which leaves nothing behind.
+
+    `memory_mib` and `cpus` bound what all boxes that run may have together (default: no bound). `runtime_dir` holds
+    sockets, so its path must be short (default: $BOXLITE_RUNTIME_DIR, else $XDG_RUNTIME_DIR, else the system's
+    temporary directory). `engine` is "auto" or "qemu". `kernel` is an ELF file to boot in place of libkrunfw's kernel.
+
+    What the block raises comes out as it is. Raises `HomeInUse`, `InvalidOptions`, `DiskError` where the home cannot be
+    written, `StorageFull`, `StoreFailed` where its database cannot be read, `SocketPathTooLong`, `ZygoteError`, and
+    `RuntimeFailed` where the runtime's own actors crash too often.
+    """
+    where, sockets = find_home(home), find_socket_directory(runtime_dir)
+    parts = Parts(where, engine=_engine_kind(engine), kernel=None if kernel is None else Path(kernel))
+    admission = Admission(memory_mib=_budget("memory_mib", memory_mib), cpus=_budget("cpus", cpus))
+    open_files = open_ephemeral if ephemeral else open_persistent
+    block = UserBlock()
+    with block.whole(), open_files(where, sockets) as files:
+        async with open_asyncio_loop() as loop, open_local_engine(loop, files.sockets) as local:
+            if not ephemeral:
+                await salvage(where, files.store, local, time.time())
+
+            async def make_services(system: Supervisor) -> BoxServices:
+                return BoxServices(
+                    images=await system.start_child(
+                        ChildSpec("images", lambda: ImageActor(where.disks, where.builtin))
+                    ),
+                    parts=parts,
+                    engine=local,
+                    storage=LocalStorage(),
+                    store=files.store,
+                    admission=admission,
+                    counters=RuntimeCounters(),
+                    announce=_ignore,
+                    random=random.Random(),
+                    wall_clock=time.time,
+                )
+
+            async with open_tree(files.boxes, make_services, detachable=not ephemeral) as runtime:
+                with block.body():
+                    yield runtime
+
+
+def _engine_kind(engine: str) -> VmmKind | None:
+    if engine == "auto":
+        return None
+    try:
+        return VmmKind(engine)
+    except ValueError:
+        raise InvalidOptions(f"the engine is 'auto' or 'qemu', not {engine!r}") from None
+
+
+def _budget(name: str, value: int | None) -> int | None:
+    if value is not None and (not isinstance(value, int) or value < 1):
+        raise InvalidOptions(f"{name} must be a positive whole number, or None for no bound, and is {value!r}")
+    return value
+
+
+def _ignore(change: Change) -> None:
+    """Nobody but the runtime's own subscribers wants to hear of it."""

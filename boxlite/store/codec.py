@@ -1,0 +1,175 @@
+"""Stored boxes as JSON texts, and back. Strict: what this version did not write is refused, never guessed. Pure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+import attrs
+
+from boxlite.boxes.options import BoxOptions
+from boxlite.boxes.policy import HealthCheck
+from boxlite.errors import BoxliteError
+from boxlite.images.config import ImageConfig
+from boxlite.images.reference import parse_reference
+from vmm_ffi.spec import VmRecord
+
+T = TypeVar("T")
+
+_CARD_VERSION = 1
+
+
+class Undecodable(ValueError):
+    """The text is not what this version writes."""
+
+
+@attrs.frozen
+class Card:
+    """What a box was when it was created, kept beside its disk in case that the database is lost."""
+
+    id: str
+    options: BoxOptions
+    created_at: float
+    """In seconds since the epoch."""
+
+
+def encode_options(options: BoxOptions) -> str:
+    """The options of a box."""
+    return _dump(_options_to_json(options))
+
+
+def decode_options(text: str) -> BoxOptions:
+    """The reverse of `encode_options`; raises `Undecodable`."""
+    return _options_from_json(_load(text))
+
+
+def encode_config(config: ImageConfig) -> str:
+    """The configuration of an image."""
+    return _dump(attrs.asdict(config, recurse=False) | {"labels": dict(config.labels)})
+
+
+def decode_config(text: str) -> ImageConfig:
+    """The reverse of `encode_config`; raises `Undecodable`."""
+    fields = _fields(ImageConfig, _load(text))
+    for name in ("entrypoint", "cmd", "env"):
+        fields[name] = _words(fields[name])
+    for name in ("user", "working_dir", "stop_signal"):
+        _require(isinstance(fields[name], str), f"{name} is a text")
+    _check_texts(fields["labels"], "labels")
+    return ImageConfig(**fields)
+
+
+def encode_vm(record: VmRecord) -> str:
+    """By what a machine is found again."""
+    return _dump(record.to_json())
+
+
+def decode_vm(text: str) -> VmRecord:
+    """The reverse of `encode_vm`; raises `Undecodable`."""
+    try:
+        return VmRecord.from_json(_load(text))
+    except (ValueError, TypeError) as error:
+        raise Undecodable(f"no machine's record: {error}") from error
+
+
+def encode_card(card: Card) -> str:
+    """What is kept in a box's own directory."""
+    document = {"version": _CARD_VERSION, "id": card.id, "created_at": card.created_at}
+    return _dump(document | {"options": _options_to_json(card.options)})
+
+
+def decode_card(text: str) -> Card:
+    """The reverse of `encode_card`; raises `Undecodable`."""
+    document = _object(_load(text))
+    if document.get("version") != _CARD_VERSION:
+        raise Undecodable(f"version {document.get('version')!r} of a box's card; this package reads {_CARD_VERSION}")
+    del document["version"]
+    fields = _fields(Card, document)
+    _require(isinstance(fields["id"], str), "id is a text")
+    _require(_is_number(fields["created_at"]), "created_at is a number")
+    return Card(fields["id"], _options_from_json(fields["options"]), float(fields["created_at"]))
+
+
+def _options_to_json(options: BoxOptions) -> dict[str, Any]:
+    document = attrs.asdict(options, recurse=False)
+    health = options.health
+    return document | {
+        "image": str(options.image),
+        "env": dict(options.env),
+        "restart": str(options.restart),
+        "health": None if health is None else attrs.asdict(health),
+    }
+
+
+def _options_from_json(data: Any) -> BoxOptions:
+    fields = _fields(BoxOptions, data)
+    for name in ("image", "name", "restart"):
+        _require(isinstance(fields[name], str), f"{name} is a text")
+    _require(isinstance(fields["user"], str | None), "user is a text")
+    _require(isinstance(fields["detached"], bool), "detached is true or false")
+    for name in ("cpus", "memory_mib", "disk_mib"):
+        _require(_is_number(fields[name]), f"{name} is a number")
+    _require(fields["boot_timeout"] is None or _is_number(fields["boot_timeout"]), "boot_timeout is a number")
+    _check_texts(fields["env"], "env")
+    try:
+        fields["image"] = parse_reference(fields["image"])
+        if fields["health"] is not None:
+            fields["health"] = _health_from_json(fields["health"])
+        return BoxOptions(**fields)
+    except BoxliteError as error:
+        raise Undecodable(f"no options of a box: {error}") from error
+
+
+def _health_from_json(data: Any) -> HealthCheck:
+    fields = _fields(HealthCheck, data)
+    fields["command"] = _words(fields["command"])
+    for name in ("interval", "timeout", "retries", "start_period"):
+        _require(_is_number(fields[name]), f"{name} of a health check is a number")
+    return HealthCheck(**fields)
+
+
+def _fields(cls: type[attrs.AttrsInstance], data: Any) -> dict[str, Any]:
+    """The members of an object that has exactly those of a class."""
+    document = _object(data)
+    expected = {field.name for field in attrs.fields(cls)}
+    if document.keys() != expected:
+        odd = ", ".join(sorted(document.keys() ^ expected))
+        raise Undecodable(f"{cls.__name__} has other members than this version writes: {odd}")
+    return document
+
+
+def _object(data: Any) -> dict[str, Any]:
+    _require(isinstance(data, dict), "this is an object")
+    return dict(data)
+
+
+def _words(data: Any) -> tuple[str, ...]:
+    _require(isinstance(data, list) and all(isinstance(word, str) for word in data), "this is a list of texts")
+    return tuple(data)
+
+
+def _check_texts(data: Any, what: str) -> None:
+    valid = isinstance(data, dict) and all(isinstance(value, str) for value in data.values())
+    _require(valid, f"{what} maps texts to texts")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _require(condition: bool, expectation: str) -> None:
+    if not condition:
+        raise Undecodable(f"not what this version writes: expected that {expectation}")
+
+
+def _dump(document: Mapping[str, Any]) -> str:
+    # ASCII, because a path or a variable may hold bytes that are no UTF-8 (surrogates).
+    return json.dumps(document, ensure_ascii=True, separators=(",", ":"))
+
+
+def _load(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise Undecodable(f"no JSON: {error}") from error
