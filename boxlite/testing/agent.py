@@ -103,6 +103,10 @@ class Agent:
             raise UnknownExecution(f"no execution {name[:64]!r}; ended ones are forgotten after some time")
         return self._executions[name]
 
+    def hold(self, execution: Execution) -> None:
+        """The connection over which an execution was followed has ended: it waits some time for the next one."""
+        self._tasks.start_soon(execution.hold, self._clock)
+
     def list(self) -> list[ExecutionInfo]:
         """All executions, the oldest first."""
         return [execution.info() for execution in self._executions.values()]

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import trio
 
+from boxlite.testing.clock import GuestClock
 from boxlite.testing.input import InputStream
 from boxlite.testing.output import OutputStream
 from boxlite.testing.programs import Killed, Process, Program
@@ -19,6 +20,9 @@ _HARMLESS = frozenset(
 """Signals that end no process by default; this model stops none either."""
 
 _LISTED_ARGV = 4096
+
+HOLD = 40.0
+"""Seconds for which a command whose host was cut off waits for it, as in the guest."""
 
 
 class Superseded(Exception):
@@ -44,6 +48,7 @@ class Execution:
         self._process: Process | None = None
         self._signal = 0
         self._timed_out = False
+        self._holds = 0
 
     @property
     def id(self) -> str:
@@ -110,6 +115,15 @@ class Execution:
             self._scope.cancel()
         return True
 
+    async def hold(self, clock: GuestClock) -> None:
+        """Its follower was cut off: for `HOLD` seconds, its output waits for the next one."""
+        self.follower = None
+        self._holds += 1
+        holds = self._holds
+        await clock.sleep(HOLD)
+        if self.follower is None and self._holds == holds:
+            self.release()
+
     def release(self) -> None:
         """Nobody follows: the command is not to be held up by its output."""
         self.follower = None
@@ -135,6 +149,7 @@ class Execution:
             stderr_start=stderr.start if stderr else 0,
             stderr_end=stderr.end if stderr else 0,
             exited=self.exited,
+            input=self.input is not None,
         )
 
     def _changed(self) -> None:

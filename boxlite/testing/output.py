@@ -13,6 +13,9 @@ CAPACITY = 1 << 20
 CHUNK = 64 << 10
 """Most bytes in one message, as in the guest."""
 
+WINDOW = 256 << 10
+"""How far a host's credit is ahead of what it has received, at most, as in the guest."""
+
 
 @attrs.frozen
 class Chunk:
@@ -37,6 +40,7 @@ class OutputStream:
         self._kept = bytearray()
         self._position: int | None = 0
         self._limit = 0
+        self._gap_ahead = False
         self._eof_taken = False
         self._on_change = on_change
         self._room = trio.Event()
@@ -50,7 +54,7 @@ class OutputStream:
         """Takes all of it, as soon as there is room; when cancelled, a part of it."""
         view = memoryview(data)
         while view and not self.ended:
-            size = CAPACITY if self._position is None else CAPACITY - (self.end - self._position)
+            size = self._space()
             if size <= 0:
                 self._room = trio.Event()
                 await self._room.wait()
@@ -77,10 +81,15 @@ class OutputStream:
             self._on_change()
 
     def attach(self, offset: int, limit: int) -> None:
-        """From here on a reader takes the bytes from `offset` to `limit`; forgotten ones are left out."""
+        """From here on a reader takes the bytes from `offset` to `limit`.
+
+        Where they are forgotten already, it first takes an empty chunk at the offset of the oldest that there are.
+        """
         self._position = max(offset, self.start)
+        self._gap_ahead = self._position > offset
         self._limit = limit
         self._eof_taken = False
+        self._room.set()
 
     def detach(self) -> None:
         """Nobody reads any more: keep the newest bytes."""
@@ -91,6 +100,7 @@ class OutputStream:
         """The reader may have the bytes before `limit`; a smaller limit than before changes nothing."""
         if limit > self._limit:
             self._limit = limit
+            self._room.set()
             self._on_change()
 
     def take(self) -> Chunk | None:
@@ -99,10 +109,19 @@ class OutputStream:
             return None
         offset = self._position
         first = offset - self.start
-        data = bytes(self._kept[first : first + max(0, min(CHUNK, self._limit - offset))])
+        size = 0 if self._gap_ahead else max(0, min(CHUNK, self._limit - offset))
+        data = bytes(self._kept[first : first + size])
         self._position += len(data)
-        if not data and not self.taken:
+        if not data and not self.taken and not self._gap_ahead:
             return None
+        self._gap_ahead = False
         self._eof_taken = self.taken
         self._room.set()
         return Chunk(offset, data, self._eof_taken)
+
+    def _space(self) -> int:
+        if self._position is None:
+            return CAPACITY
+        # What was sent may be lost on its way: only below this the reader has surely received everything.
+        received = max(self.start, min(self._position, self._limit - WINDOW))
+        return CAPACITY - (self.end - received)

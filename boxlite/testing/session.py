@@ -212,7 +212,11 @@ class SimulatedSession:
             raise ExecutionTaken(self._machine.box, str(error)) from None
         finally:
             gate.subscribe(None)
-            follower.release()
+            # A host that resets the stream has no more use for the output; one whose connection broke will want it.
+            if not self._lost.is_set():
+                follower.release()
+            elif execution.follower is follower and self._machine.exit is None:
+                self._agent.hold(execution)
 
     async def _send(self, event: ExecEvent, sink: EventSink) -> None:
         if event.started is not None:

@@ -9,6 +9,7 @@ from typing import Final
 import attrs
 import trio
 
+from boxlite.runtime.runtime import Runtime
 from boxlite.testing.faults import Fault, draw_faults
 from boxlite.testing.host import SimulatedHost, open_host
 from boxlite.testing.monitor import Monitor
@@ -107,7 +108,22 @@ async def _live(scenario: Scenario, number: int, host: SimulatedHost, monitor: M
         host.disk.make_room()
         await trio.sleep(_REST)
         monitor.check_at_rest()
+        if number == scenario.runtimes - 1:
+            await _clear(runtime, scenario, host, monitor)
         if crashes:
             host.crash_runtime()
     monitor.note(f"runtime {number} has ended")
     monitor.check_closed()
+
+
+async def _clear(runtime: Runtime, scenario: Scenario, host: SimulatedHost, monitor: Monitor) -> None:
+    """Removes every box; then nothing is left of any, and all of the budget is free."""
+    with trio.move_on_after(PATIENCE) as scope:
+        for box in await runtime.list():
+            await box.remove(force=True)
+        monitor.require(not host.machines, f"all boxes are removed, and machines run: {host.machines}")
+        monitor.require(not host.store.load(), f"all boxes are removed, and stored are {host.store.load()}")
+        monitor.require(not host.disk.boxes, f"all boxes are removed, and on the disk are {list(host.disk.boxes)}")
+        if scenario.memory_mib is not None:
+            await runtime.create("builtin/python", memory_mib=scenario.memory_mib, wait=False)
+    monitor.require(not scope.cancelled_caught, "the removal of all boxes was never answered")

@@ -12,7 +12,7 @@ import trio
 from boxlite.boxes.box import Box
 from boxlite.boxes.outcome import Exited
 from boxlite.boxes.policy import HealthCheck
-from boxlite.errors import BoxCrashed, BoxliteError, RuntimeFailed
+from boxlite.errors import BoxCrashed, BoxliteError, OutputGap, RuntimeFailed
 from boxlite.runtime.runtime import Runtime
 from boxlite.testing.host import SimulatedHost
 from boxlite.testing.monitor import Monitor
@@ -41,6 +41,7 @@ class User:
             (self._run_command, 8),
             (self._copy, 3),
             (self._read_a_part, 3),
+            (self._come_back_later, 3),
             (self._stop, 4),
             (self._restart, 2),
             (self._pause, 2),
@@ -123,6 +124,33 @@ class User:
             await execution.kill(signal.SIGTERM)
             await execution.stdout.aclose()
             return await execution.wait()
+
+    async def _come_back_later(self, name: str) -> object:
+        """What a command wrote while nobody was attached comes complete, or with a gap that is stated."""
+        box = await self._runtime.get(name)
+        size = self._random.choice((10, 1000, 400_000))
+        expected = "".join(f"{number}\n" for number in range(1, size + 1)).encode()
+        execution_id = await box.spawn(["seq", "1", str(size)])
+        await trio.sleep(self._random.choice((0.0, 0.1, 10.0)))
+        offset = 0
+        async with box.attach(execution_id) as execution:
+            while True:
+                try:
+                    chunk = await execution.stdout.receive_some()
+                except OutputGap as gap:
+                    self._monitor.require(gap.start == offset, f"{name}: a gap from {gap.start} on after {offset}")
+                    offset = gap.end
+                    continue
+                if not chunk:
+                    break
+                self._monitor.require(
+                    chunk == expected[offset : offset + len(chunk)], f"{name}: wrong output at {offset}"
+                )
+                offset += len(chunk)
+            outcome = await execution.wait()
+        if isinstance(outcome, Exited):
+            self._monitor.require(offset == len(expected), f"{name}: {offset} of {len(expected)} bytes came")
+        return outcome
 
     async def _stop(self, name: str) -> None:
         await (await self._runtime.get(name)).stop(self._random.choice((0.0, 1.0, 10.0)))

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trio.testing import MockClock
 
-from boxlite.testing.output import CAPACITY, CHUNK, OutputStream
+from boxlite.testing.output import CAPACITY, CHUNK, WINDOW, OutputStream
 
 
 def nothing() -> None:
@@ -58,6 +58,10 @@ def test_without_a_reader_the_newest_bytes_are_kept(pieces: list[bytes], offset:
         assert (stream.start, stream.end) == (max(0, len(whole) - CAPACITY), len(whole))
         first = min(offset, stream.end)
         stream.attach(first, 1 << 40)
+        if first < stream.start:
+            gap = stream.take()
+            assert gap is not None
+            assert (gap.offset, gap.data) == (stream.start, b"")
         assert take_all(stream) == whole[max(first, stream.start) :]
 
     trio.run(main)
@@ -66,6 +70,7 @@ def test_without_a_reader_the_newest_bytes_are_kept(pieces: list[bytes], offset:
 async def test_a_full_buffer_holds_the_command_up_until_somebody_reads(autojump_clock: MockClock) -> None:
     stream = OutputStream(nothing)
     stream.attach(0, 1 << 40)
+    assert stream.take() is None
     with trio.move_on_after(100) as scope:
         await stream.write(bytes(CAPACITY + 1))
     assert scope.cancelled_caught
@@ -84,3 +89,18 @@ async def test_no_more_is_given_than_the_limit_allows(autojump_clock: MockClock)
     assert stream.take() is None
     stream.allow(5)
     assert take_all(stream) == b"de"
+
+
+async def test_what_was_sent_and_may_be_lost_is_kept(autojump_clock: MockClock) -> None:
+    """A host may lose what it was sent within its window, and asks for it again."""
+    stream = OutputStream(nothing)
+    stream.attach(0, WINDOW)
+    await stream.write(bytes(WINDOW))
+    assert len(take_all(stream)) == WINDOW
+    with trio.move_on_after(100):
+        await stream.write(bytes(2 * CAPACITY))
+    assert (stream.start, stream.end) == (0, CAPACITY)
+    stream.allow(2 * WINDOW)
+    with trio.move_on_after(100):
+        await stream.write(bytes(2 * CAPACITY))
+    assert (stream.start, stream.end) == (WINDOW, CAPACITY + WINDOW)
