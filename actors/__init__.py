@@ -10,8 +10,10 @@ from actors.errors import (
     ActorError,
     ActorRestarting,
     ActorStopped,
+    AskCycle,
     DuplicateChild,
     MailboxFull,
+    NameTaken,
     RestartsExhausted,
     ShutdownTimeout,
     StartAborted,
@@ -19,13 +21,17 @@ from actors.errors import (
     SupervisorStopped,
     UnknownChild,
     UnknownMessage,
+    UnknownName,
 )
+from actors.instrument import Instrument
 from actors.messages import Message
 from actors.observation import ChildInfo, ChildState, Event, EventKind, Tree
 from actors.ref import ActorRef
+from actors.registry import Registry
 from actors.reply import Deferred
 from actors.spec import AutoShutdown, ChildSpec, MailboxPolicy, Restart, Strategy, SupervisorSpec
 from actors.supervisor import Supervisor, open_supervisor
+from actors.watching import Terminated
 
 __all__ = [
     "Actor",
@@ -34,6 +40,7 @@ __all__ = [
     "ActorRef",
     "ActorRestarting",
     "ActorStopped",
+    "AskCycle",
     "AutoShutdown",
     "Backoff",
     "ChildInfo",
@@ -43,9 +50,12 @@ __all__ = [
     "DuplicateChild",
     "Event",
     "EventKind",
+    "Instrument",
     "MailboxFull",
     "MailboxPolicy",
     "Message",
+    "NameTaken",
+    "Registry",
     "Restart",
     "RestartsExhausted",
     "ShutdownTimeout",
@@ -55,8 +65,10 @@ __all__ = [
     "Supervisor",
     "SupervisorSpec",
     "SupervisorStopped",
+    "Terminated",
     "Tree",
     "UnknownChild",
     "UnknownMessage",
+    "UnknownName",
     "open_supervisor",
 ]

@@ -82,6 +82,22 @@ class Actor:
         """
         return self._running.defer(message)
 
+    def watch(self, ref: ActorRef) -> None:
+        """Be told `Terminated(ref, error)` when that actor has ended for good; at once if it already has.
+
+        It comes in the priority lane, once, room or not. Restarts of the other are not its end. A watch lasts for this
+        life at most, and is forgotten with it. An actor that watches handles `Terminated`: otherwise that is an unknown
+        message, which crashes it. Watching twice is watching once. Raises ValueError for the actor's own address, whose
+        end it cannot outlive.
+        """
+        if ref is self.ref:
+            raise ValueError(f"{ref.name} cannot watch itself: it will have ended when there is something to tell")
+        self._running.watch(ref)
+
+    def unwatch(self, ref: ActorRef) -> None:
+        """Hear nothing of that actor's end any more, even if it has ended and the message waits in the mailbox."""
+        self._running.unwatch(ref)
+
     def stop(self) -> None:
         """End this life without an error when the message at hand has been handled.
 

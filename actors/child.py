@@ -49,7 +49,7 @@ class Child:
 
     def __attrs_post_init__(self) -> None:
         self.mailbox = Mailbox(self.spec.mailbox)
-        self.ref = ActorRef(self.spec.name, self.mailbox)
+        self.ref = ActorRef(self.spec.name, self.mailbox, self.supervision.instrument)
 
     async def launch(self, nursery: trio.Nursery) -> None:
         """Begin a life in the nursery, and return when it is ready; raises as the factory and `Incarnation.run` do."""
@@ -62,6 +62,7 @@ class Child:
             shutdown=self.spec.shutdown,
             keeps_mail=self.spec.on_restart is MailboxPolicy.KEEP,
             owner=self,
+            nursery=nursery,
         )
         await nursery.start(self.incarnation.run)
 

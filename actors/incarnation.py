@@ -1,20 +1,22 @@
-"""One life of an actor, from `started` to `stopped`: its nursery, its message loop, the answers it owes."""
+"""One life of an actor, from `started` to `stopped`: its message loop, its background tasks, the answers it owes."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 from typing import Any, Protocol, TypeVar, TypeVarTuple, final
 
 import outcome
 import trio
 
 from actors.actor import Actor
+from actors.background import Background
 from actors.errors import ActorDied, ActorRestarting, ActorStopped, ShutdownTimeout, StartAborted, UnknownMessage
+from actors.instrument import Instrument
 from actors.mailbox import Letter, Mailbox
 from actors.messages import Message
 from actors.ref import ActorRef
 from actors.reply import Deferred, Reply
+from actors.watching import Watches
 
 R = TypeVar("R")
 Ts = TypeVarTuple("Ts")
@@ -24,7 +26,7 @@ BATCH = 32
 
 
 class Owner(Protocol):
-    """Whom an incarnation reports to, in synchronous code: nothing happens between an end and what it leads to."""
+    """Whom an incarnation reports to, synchronously: nothing happens between an end and what it leads to."""
 
     def ready(self) -> None:
         """`started` has returned."""
@@ -43,53 +45,99 @@ class Owner(Protocol):
 class Incarnation:
     """Runs an actor once. However that ends, the owner gets it as a value: nothing escapes into the nursery."""
 
+    __slots__ = (
+        "_actor",
+        "_background",
+        "_deferred",
+        "_errors",
+        "_finishing",
+        "_handled",
+        "_keeps_mail",
+        "_mailbox",
+        "_nursery",
+        "_over",
+        "_owed",
+        "_owner",
+        "_ready",
+        "_released",
+        "_scope",
+        "_shutdown",
+        "_watches",
+        "ref",
+    )
+
     def __init__(
-        self, actor: Actor, ref: ActorRef, mailbox: Mailbox, *, shutdown: float, keeps_mail: bool, owner: Owner
+        self,
+        actor: Actor,
+        ref: ActorRef,
+        mailbox: Mailbox,
+        *,
+        shutdown: float,
+        keeps_mail: bool,
+        owner: Owner,
+        nursery: trio.Nursery,
     ) -> None:
         self.ref = ref
         self._actor = actor
         self._mailbox = mailbox
-        self._rejections: tuple[type[Exception], ...] = (UnknownMessage, *actor.rejections)
         self._shutdown = shutdown
         self._keeps_mail = keeps_mail
         self._owner = owner
+        self._nursery = nursery
         self._scope = trio.CancelScope()
         self._ready = False
         self._finishing = False
         self._released = False
-        self._errors: list[BaseException] = []
+        self._over = False
         self._handled: Letter | None = None
         self._deferred = False
-        self._owed: set[Reply[Any]] = set()
+        # What an idle actor has no use for is made when first needed.
+        self._background: Background | None = None
+        self._errors: list[BaseException] | None = None
+        self._owed: set[Reply[Any]] | None = None
+        self._watches: Watches | None = None
         actor._life = self
 
     @trio.lowlevel.enable_ki_protection
     async def run(self, *, task_status: trio.TaskStatus[None]) -> None:
         """Live. Raises what `started` raised, `StartAborted` when stopped before that; later it raises nothing."""
-        with self._scope:
-            async with trio.open_nursery() as self._nursery:
+        self.ref._turn.take()
+        instrument = self.ref._instrument
+        done = None if instrument is None else instrument.on_start(self.ref)
+        try:
+            with self._scope:
                 try:
-                    with self._crashing():
-                        await self._actor.started()
-                        # From here to the shield no other task may run. A start that is cancelled would otherwise never
-                        # end, and a supervisor that is cancelled would otherwise cancel the background tasks.
-                        await trio.lowlevel.checkpoint_if_cancelled()
-                        self._ready = self._scope.shield = True
-                        task_status.started()
-                        self._owner.ready()
-                        await self._serve()
+                    self.ref._turn.begin_hook()
+                    await self._actor.started()
+                    # From here to the shield no other task may run. A start that is cancelled would otherwise never
+                    # end, and a supervisor that is cancelled would otherwise cancel this life.
+                    await trio.lowlevel.checkpoint_if_cancelled()
+                    self._ready = self._scope.shield = True
+                    task_status.started()
+                    self._owner.ready()
+                    await self._serve()
+                except BaseException as error:
+                    if not self._fail(error):
+                        raise
                 finally:
                     self._release(self._error)
-                    self._scope.cancel()
-        if not self._ready:
-            raise self._error or StartAborted(f"{self.ref.name} was stopped before it was ready")
-        await self._clean_up()
+                    await self._end_background()
+            if not self._ready:
+                raise self._error or StartAborted(f"{self.ref.name} was stopped before it was ready")
+            await self._clean_up()
+        finally:
+            if self._watches is not None:
+                self._watches.end()
+            if done is not None:
+                done(self._error)
         self._owner.ended(self._error)
 
     def stop(self) -> None:
         """Ask it to end: after the message at hand, at the latest in `shutdown` seconds; while it starts, at once."""
         if self._ready:
             self._scope.deadline = min(self._scope.deadline, trio.current_time() + self._shutdown)
+            if self._background is not None:
+                self._background.cancel_at(self._scope.deadline)
             self.finish()
         else:
             self._scope.cancel()
@@ -101,14 +149,34 @@ class Incarnation:
 
     def crash(self, error: BaseException) -> None:
         """End at once, by this error."""
+        if self._errors is None:
+            self._errors = []
         self._errors.append(error)
         self._finishing = True
         self._release(error)
         self._scope.cancel()
+        if self._background is not None:
+            self._background.cancel()
 
     def start_soon(self, fn: Callable[[*Ts], Awaitable[object]], *args: *Ts) -> None:
         """Run a task whose crash is the actor's."""
-        self._nursery.start_soon(self._background, fn, args)
+        if self._over:
+            raise RuntimeError(f"{self.ref.name} is cleaning up, and starts no more background tasks")
+        if self._background is None:
+            self._background = Background(self._nursery, self._fail)
+            self._background.cancel_at(self._scope.deadline)
+        self._background.start_soon(fn, *args)
+
+    def watch(self, ref: ActorRef) -> None:
+        """See `Actor.watch`."""
+        if self._watches is None:
+            self._watches = Watches(self._mailbox)
+        self._watches.add(ref)
+
+    def unwatch(self, ref: ActorRef) -> None:
+        """See `Actor.unwatch`."""
+        if self._watches is not None:
+            self._watches.remove(ref)
 
     def defer(self, message: Message[R]) -> Deferred[R]:
         """See `Actor.defer`."""
@@ -117,56 +185,68 @@ class Incarnation:
             raise RuntimeError(f"{self.ref.name} can defer the message that it is handling, and that once")
         self._deferred = True
         reply = letter.reply or Reply[R]()
+        reply.deferred = True
+        if self._owed is None:
+            self._owed = set()
         self._owed.add(reply)
         return Deferred(reply, self._owed, self.crash)
-
-    @trio.lowlevel.enable_ki_protection
-    async def _background(self, fn: Callable[[*Ts], Awaitable[object]], args: tuple[*Ts]) -> None:
-        with self._crashing():
-            await fn(*args)
 
     async def _serve(self) -> None:
         handled = 0
         while not self._finishing:
-            letter = await self._mailbox.get()
-            if letter is not None and not (letter.reply is not None and letter.reply.abandoned):
+            letter = self._mailbox.take()
+            if letter is None:
+                await self._mailbox.wait()
+            elif letter.reply is None or not letter.reply.abandoned:
                 await self._deliver(letter)
             handled += 1
             if handled % BATCH == 0:
                 await trio.lowlevel.checkpoint()
 
     async def _deliver(self, letter: Letter) -> None:
-        message, reply = letter.message, letter.reply
+        reply = letter.reply
         self._handled, self._deferred = letter, False
-        if reply is not None:
-            self._owed.add(reply)
+        self.ref._turn.begin_hook()
         try:
-            value = await self._actor.handle(message)
-        except self._rejections as rejection:
-            if reply is None or not (reply.settle(outcome.Error(rejection)) or reply.abandoned):
+            if self.ref._instrument is None:
+                value = await self._actor.handle(letter.message)
+            else:
+                value = await self._observe(self.ref._instrument, letter)
+        except Exception as error:
+            declared = isinstance(error, (UnknownMessage, *self._actor.rejections))
+            if not declared or reply is None or not (reply.settle(outcome.Error(error)) or reply.abandoned):
                 raise
-            self._owed.discard(reply)
+            if self._owed is not None:
+                self._owed.discard(reply)
         else:
             if reply is not None and not self._deferred:
-                self._owed.discard(reply)
                 reply.settle(outcome.Value(value))
         self._handled = None
 
-    @contextmanager
-    def _crashing(self) -> Iterator[None]:
+    async def _observe(self, instrument: Instrument, letter: Letter) -> object:
+        done = instrument.on_handle(self.ref, letter.message, letter.sent, asks=letter.reply is not None)
         try:
-            yield
+            value = await self._actor.handle(letter.message)
         except BaseException as error:
-            failure = _without_cancelled(error)
-            if failure is None:
-                raise
+            done(error)
+            raise
+        done(None)
+        return value
+
+    def _fail(self, error: BaseException) -> bool:
+        """Crash, unless `error` is mere cancellation; says whether it crashed."""
+        failure = _without_cancelled(error)
+        if failure is not None:
             self.crash(failure)
+        return failure is not None
 
     @property
     def _error(self) -> BaseException | None:
-        if len(self._errors) > 1:
-            return BaseExceptionGroup(f"{self.ref.name} crashed", self._errors)
-        return self._errors[0] if self._errors else None
+        if self._errors is None:
+            return None
+        return (
+            self._errors[0] if len(self._errors) == 1 else BaseExceptionGroup(f"{self.ref.name} crashed", self._errors)
+        )
 
     def _release(self, error: BaseException | None) -> None:
         """Answer every ask that this life will not: those it has begun, and those in the mailbox unless it is kept.
@@ -177,16 +257,35 @@ class Incarnation:
             return
         self._released = True
         name = self.ref.name
-        for reply in tuple(self._owed):
+        for reply in self._open_replies():
             reply.settle(outcome.Error(_died(name, error) if error else stopped(name, None)))
-        self._owed.clear()
         restarts = self._owner.restarts(error)
         if not (restarts and self._keeps_mail):
             self._mailbox.drop(lambda: _restarting(name, error) if restarts else stopped(name, error))
 
+    def _open_replies(self) -> list[Reply[Any]]:
+        """The answers to the asks that this life has begun; a deferred one is not among them twice."""
+        replies = list(self._owed or ())
+        if self._handled is not None and self._handled.reply is not None and not self._deferred:
+            replies.append(self._handled.reply)
+        self._owed = None
+        return replies
+
+    async def _end_background(self) -> None:
+        if self._background is not None:
+            self._background.cancel()
+            with trio.CancelScope(shield=True):
+                await self._background.wait()
+        self._over = True
+
     async def _clean_up(self) -> None:
-        with trio.move_on_after(self._shutdown, shield=True) as scope, self._crashing():
-            await self._actor.stopped()
+        self.ref._turn.begin_hook()
+        with trio.move_on_after(self._shutdown, shield=True) as scope:
+            try:
+                await self._actor.stopped()
+            except BaseException as error:
+                if not self._fail(error):
+                    raise
         if scope.cancelled_caught:
             self.crash(ShutdownTimeout(f"{self.ref.name} took longer than {self._shutdown} s to clean up"))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple, final
 
 import outcome
@@ -110,17 +110,20 @@ class Mailbox:
 
         await trio.lowlevel.wait_task_rescheduled(interrupted)
 
-    async def get(self) -> Letter | None:
-        """The next letter, without a checkpoint; where there is none, wait for a letter or `wake`, and return None.
+    def take(self) -> Letter | None:
+        """The next letter, if there is one."""
+        if self._priority is not None and self._priority.letters:
+            return self._priority.take()
+        if self._normal is not None and self._normal.letters:
+            return self._normal.take()
+        return None
 
-        So the reader can look first whether it still wants a letter that came.
-        """
-        letter = self._take()
-        if letter is None and self._closed is None:
-            self._normal = self._priority = None
-            self._reader = trio.lowlevel.current_task()
-            await trio.lowlevel.wait_task_rescheduled(self._interrupted)
-        return letter
+    def wait(self) -> Awaitable[object]:
+        """To be awaited at once, when `take` has found nothing: returns when a letter has come, and after `wake`."""
+        self._normal = self._priority = None
+        self._reader = trio.lowlevel.current_task()
+        # No coroutine of its own, whose frame every idle actor would keep.
+        return trio.lowlevel.wait_task_rescheduled(self._interrupted)  # noqa: ASYNC105
 
     def wake(self) -> None:
         """End the reader's wait, if it waits."""
@@ -162,13 +165,6 @@ class Mailbox:
 
     def _lanes(self) -> list[_Lane]:
         return [lane for lane in (self._priority, self._normal) if lane is not None]
-
-    def _take(self) -> Letter | None:
-        if self._priority is not None and self._priority.letters:
-            return self._priority.take()
-        if self._normal is not None and self._normal.letters:
-            return self._normal.take()
-        return None
 
     def _fill(self, lane: _Lane) -> None:
         """Let writers in until the lane is full again."""

@@ -14,6 +14,7 @@ import trio
 from actors.child import Child
 from actors.errors import DuplicateChild, RestartsExhausted, StartAborted, StopFailed, SupervisorStopped
 from actors.incarnation import stopped
+from actors.instrument import Instrument
 from actors.intensity import RestartWindow
 from actors.observation import ChildState, Event, EventKind
 from actors.recovery import Recovery
@@ -30,9 +31,15 @@ class Supervision:
     """Decides in synchronous code, so that nothing happens between an end and the decision about it."""
 
     def __init__(
-        self, spec: SupervisorSpec, nursery: trio.Nursery, random: Random, publish: Callable[[Event], None]
+        self,
+        spec: SupervisorSpec,
+        nursery: trio.Nursery,
+        random: Random,
+        publish: Callable[[Event], None],
+        instrument: Instrument | None,
     ) -> None:
         self.nursery = nursery
+        self.instrument = instrument
         self.children: dict[str, Child] = {}
         """In the order of their start."""
         self.open = True
@@ -172,6 +179,7 @@ class Supervision:
         self._significant -= child.spec.significant
         child.mailbox.close(lambda: stopped(child.spec.name, error))
         child.announce()
+        child.ref._ending.come(error)
         self._emit(EventKind.STOPPED, child, error)
 
     def _check(self, spec: ChildSpec) -> None:

@@ -12,6 +12,7 @@ import trio
 
 from actors.child import Child
 from actors.errors import SupervisorStopped, UnknownChild
+from actors.instrument import Instrument
 from actors.nested import SupervisorActor
 from actors.observation import ChildState, Event, Tree
 from actors.ref import ActorRef
@@ -26,10 +27,17 @@ class Supervisor:
     It stays valid when it is a child itself and is restarted: it then has the children of its new life.
     """
 
-    def __init__(self, spec: SupervisorSpec, random: Random, on_event: Callable[[Event], None]) -> None:
+    def __init__(
+        self,
+        spec: SupervisorSpec,
+        random: Random,
+        on_event: Callable[[Event], None],
+        instrument: Instrument | None,
+    ) -> None:
         self._spec = spec
         self._random = random
         self._on_event = on_event
+        self._instrument = instrument
         self._current: Supervision | None = None
         self._life = 0
 
@@ -59,7 +67,7 @@ class Supervisor:
         Its escalation is a crash to this one, and its automatic shutdown an end without an error. Each of its lives
         begins with `spec.children`, whose addresses last for that life. Its events come here too.
         """
-        nested = Supervisor(spec, self._random, lambda event: self._relay(spec.name, event))
+        nested = Supervisor(spec, self._random, lambda event: self._relay(spec.name, event), self._instrument)
         child = ChildSpec(
             spec.name,
             lambda: SupervisorActor(nested._live, nested._populate),
@@ -155,7 +163,7 @@ class Supervisor:
         try:
             async with trio.open_nursery() as nursery:
                 self._life += 1
-                life = self._current = Supervision(self._spec, nursery, self._random, self._publish)
+                life = self._current = Supervision(self._spec, nursery, self._random, self._publish, self._instrument)
                 try:
                     with life.body:
                         yield
@@ -207,6 +215,7 @@ async def open_supervisor(
     auto_shutdown: AutoShutdown = AutoShutdown.NEVER,
     random: Random | None = None,
     on_event: Callable[[Event], None] = _ignore,
+    instrument: Instrument | None = None,
 ) -> AsyncIterator[Supervisor]:
     """Supervise children for the time of a block.
 
@@ -220,8 +229,9 @@ async def open_supervisor(
 
     `random` gives the jitter of `Backoff`; a seeded one replays. `on_event` is called synchronously with each event, in
     the step that decides on it, and with those of supervisors below; what it raises ends the block too.
+    `instrument` observes the messages and the lives of all children, those of supervisors below included.
     """
     spec = SupervisorSpec(name, strategy=strategy, intensity=intensity, period=period, auto_shutdown=auto_shutdown)
-    supervisor = Supervisor(spec, random or Random(), on_event)
+    supervisor = Supervisor(spec, random or Random(), on_event, instrument)
     async with supervisor._live():
         yield supervisor

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, final
 import attrs
 import trio
 
+from actors.mailbox import Letter, Mailbox
 from actors.messages import Message
 
 if TYPE_CHECKING:
@@ -71,3 +72,37 @@ class Ending:
                 self._event.set()
         await self._event.wait()
         return self.error
+
+
+@final
+class Watches:
+    """The addresses whose ends one life of an actor wants to hear of, in its mailbox."""
+
+    __slots__ = ("_mailbox", "_refs")
+
+    def __init__(self, mailbox: Mailbox) -> None:
+        self._mailbox = mailbox
+        self._refs: set[ActorRef] = set()
+
+    def add(self, ref: ActorRef) -> None:
+        """See `Actor.watch`."""
+        if ref not in self._refs:
+            self._refs.add(ref)
+            ref._ending.listen(self, lambda error: self._hear(ref, error))
+
+    def remove(self, ref: ActorRef) -> None:
+        """See `Actor.unwatch`."""
+        self._refs.discard(ref)
+        ref._ending.ignore(self)
+        self._mailbox.withdraw(lambda letter: isinstance(letter.message, Terminated) and letter.message.ref is ref)
+
+    def end(self) -> None:
+        """The life is over: the next one hears of nothing that this one watched."""
+        for ref in self._refs:
+            ref._ending.ignore(self)
+        self._refs.clear()
+        self._mailbox.withdraw(lambda letter: isinstance(letter.message, Terminated))
+
+    def _hear(self, ref: ActorRef, error: BaseException | None) -> None:
+        self._refs.discard(ref)
+        self._mailbox.announce(Letter(Terminated(ref, error), None))

@@ -40,7 +40,7 @@ def test_letters_come_out_in_order_each_lane_for_itself_and_none_is_lost(
                     await wait_all_tasks_blocked()
                 lanes[priority].append(number)
             assert len(mailbox) == sum(min(len(lane), capacity) for lane in lanes.values())
-            read = [await mailbox.get() for _ in priorities]
+            read = [mailbox.take() for _ in priorities]
         assert [letter.message for letter in read if letter] == [Numbered(n) for n in lanes[True] + lanes[False]]
         assert len(mailbox) == 0
 
@@ -52,22 +52,26 @@ async def test_a_writer_that_gave_up_left_nothing_behind() -> None:
     assert mailbox.put_nowait(Letter(Numbered(0), None), False)
     with trio.move_on_after(0):
         await mailbox.put(Letter(Numbered(1), None), False)
-    assert await mailbox.get() == Letter(Numbered(0), None)
+    assert mailbox.take() == Letter(Numbered(0), None)
     assert len(mailbox) == 0
 
 
 async def test_a_reader_that_gave_up_takes_nothing() -> None:
     mailbox = Mailbox(1)
     with trio.move_on_after(0):
-        await mailbox.get()
+        await mailbox.wait()
     letter = Letter(Numbered(0), None)
     assert mailbox.put_nowait(letter, False)
-    assert await mailbox.get() is letter
+    assert mailbox.take() is letter
 
 
 async def test_wake_ends_the_wait_for_a_letter() -> None:
     mailbox = Mailbox(1)
+
+    async def read() -> None:
+        await mailbox.wait()
+
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(mailbox.get)
+        nursery.start_soon(read)
         await wait_all_tasks_blocked()
         mailbox.wake()

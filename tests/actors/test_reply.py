@@ -59,11 +59,11 @@ async def test_what_was_answered_or_abandoned_is_forgotten() -> None:
         first = await asking(nursery, ref, Later())
         await asking(nursery, ref, Later())
         assert actor._life is not None
-        assert len(actor._life._owed) == 2
+        assert actor._life._owed == {promise._reply for promise in actor.promises}
         first.scope.cancel()
         actor.promises[1].reply("two")
         await settle()
-        assert len(actor._life._owed) == 0
+        assert not actor._life._owed
 
 
 async def test_when_the_asker_leaves_the_actor_is_called_back_and_a_late_answer_is_harmless() -> None:
