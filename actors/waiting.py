@@ -18,7 +18,7 @@ class Turn:
     """What the hooks of one actor wait for at present.
 
     An actor takes no message while one of its hooks runs. So who waits for it waits, too, for whatever that hook waits
-    for. A hook is the task of the actor's life, and the tasks in nurseries which the hook opened, as it ends after them.
+    for. A hook is the task of the actor's life, and the tasks in nurseries that it opened, since it ends after them.
     """
 
     __slots__ = ("_older_nurseries", "_task", "_waits", "name")
