@@ -5,12 +5,12 @@ async with boxlite.open_runtime() as runtime:
         done = await box.run(["python3", "-c", "print(6 * 7)"])
 """
 
-from boxlite.boxes.actor import BoxStatus
 from boxlite.boxes.box import Box
 from boxlite.boxes.changes import BoxChange, Health, HealthReport
 from boxlite.boxes.command import TtySize
 from boxlite.boxes.execution import Execution
 from boxlite.boxes.lifecycle import BoxEvent, BoxState
+from boxlite.boxes.messages import BoxStatus
 from boxlite.boxes.options import BoxOptions
 from boxlite.boxes.outcome import Cancelled, Exited, Outcome, Signalled, TimedOut, VmDied, exit_status
 from boxlite.boxes.policy import HealthCheck, RestartKind, RestartPolicy

@@ -137,6 +137,10 @@ class BoxPaused(BoxError, RuntimeError):
         super().__init__(box, "it is paused: resume() lets it go on")
 
 
+class BoxUnresponsive(BoxError, TimeoutError):
+    """The box's virtual machine does not obey the program that runs it."""
+
+
 class VmGone(BoxliteError, ProcessLookupError):
     """The virtual machine that a store remembers does not run any more; `exit` says how it ended, where known."""
 

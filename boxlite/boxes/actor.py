@@ -1,243 +1,321 @@
-"""The actor that owns one box: its state, its disk, and its virtual machine."""
+"""The actor that owns one box: who waits for what, and what follows its ends."""
 
 from __future__ import annotations
 
-import shutil
+import logging
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from contextlib import AbstractAsyncContextManager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import attrs
-import trio
-import trio_util
-
 from actors import Actor, ActorError, ActorRef, Deferred, Message
-from boxlite.boxes.boot import BootServices, Running, boot
+from boxlite.boxes.boot import Running
+from boxlite.boxes.control import set_paused
+from boxlite.boxes.life import Life
 from boxlite.boxes.lifecycle import BoxEvent, BoxState, transition
-from boxlite.boxes.machine import Machine
-from boxlite.boxes.options import BoxOptions
-from boxlite.errors import BootFailed, BoxliteError, BoxNotRunning, BoxStopped
+from boxlite.boxes.messages import (
+    BoxStatus,
+    Delete,
+    GetStatus,
+    Pause,
+    Remove,
+    Resume,
+    Revive,
+    Stop,
+    StopAndStart,
+    Use,
+    WaitEnded,
+)
+from boxlite.boxes.services import BoxServices
+from boxlite.boxes.transitions import Transitions
+from boxlite.errors import BoxliteError, BoxNotRunning, BoxPaused, BoxStopped
+from boxlite.runtime.admission import Lease, Need
+from boxlite.store.records import StoredBox
 
-SHUTDOWN_GRACE = 5.0
-"""Seconds that a guest has, beyond what its processes have, to write its disks and power off."""
+_log = logging.getLogger(__name__)
 
-
-@attrs.frozen
-class BoxStatus:
-    """A box at one moment. `cause` says why it is in this state, where there is something to say."""
-
-    name: str
-    state: BoxState
-    image: str
-    pid: int | None
-    cause: str
-
-
-@attrs.frozen
-class Use(Message[Running]):
-    """Answers when the box runs. One that has never run is started, and so is any other with `restart`.
-
-    A box that stopped or failed is not started by mere use: its processes and its memory are gone, and whoever counts
-    on them must hear of it. When every asker that waits for a start has been cancelled, the start is undone.
-    """
-
-    restart: bool = False
-
-
-@attrs.frozen
-class Stop(Message[None]):
-    """Answers when the box has stopped. Processes have `grace` seconds between SIGTERM and SIGKILL."""
-
-    grace: float
-
-
-@attrs.frozen
-class Remove(Message[None]):
-    """Removes the box and its disk; with `force` also while it runs, and without grace. Then the actor ends."""
-
-    force: bool = False
-
-
-@attrs.frozen
-class GetStatus(Message[BoxStatus]):
-    """Answers at once."""
+_UP = (BoxState.RUNNING, BoxState.PAUSED)
+_DOWN = (BoxState.CONFIGURED, BoxState.STOPPED, BoxState.FAILED)
 
 
 class BoxActor(Actor):
     """Owns one box. All of its starting and stopping happens here, one transition at a time.
 
-    `on_removed` is told the address of this actor when the box has been removed.
+    A box that is born running, or paused, was found so by a new runtime, and is adopted. `on_removed` is told the
+    address of this actor when the box and its files are gone.
     """
 
     rejections = (BoxliteError,)
 
     def __init__(
         self,
-        options: BoxOptions,
+        box: StoredBox,
         directory: Path,
-        services: BootServices,
+        services: BoxServices,
+        lease: Lease | None,
         on_removed: Callable[[ActorRef], Awaitable[None]],
     ) -> None:
-        self._options = options
+        self._name = box.name
+        self._need = Need(box.options.memory_mib, box.options.cpus)
+        self._transitions = Transitions(box, directory, services, self._answer_users)
         self._directory = directory
         self._services = services
+        self._lease = lease
         self._on_removed = on_removed
-        self._state = BoxState.CONFIGURED
-        self._cause = ""
-        self._current: Running | None = None
+        self._current: Life | None = None
         self._users: list[Deferred[Running]] = []
+        """Who waits for the machine that is being started or adopted."""
+        self._next: list[Deferred[Running]] = []
+        """Who waits for the one after the end of this life."""
         self._stoppers: list[Deferred[None]] = []
         self._removers: list[Deferred[None]] = []
-        self._scope = trio.CancelScope()
-        self._stop_asked = trio.Event()
-        self._grace = 0.0
+        self._waiters: list[Deferred[BoxStatus]] = []
+
+    async def started(self) -> None:
+        """Begins the adoption, which may take its time."""
+        if self._state in _UP:
+            self._lease = self._lease or self._services.admission.claim(self._need)
+            self._begin(by_hand=False, adopts=True)
+
+    async def stopped(self) -> None:
+        """Stores what could not be stored before."""
+        self._transitions.record.catch_up()
 
     async def handle(self, message: Message[Any]) -> Any:
-        """See the messages of this module."""
+        """See `boxlite.boxes.messages`."""
         match message:
             case Use():
-                return self._use(message)
+                return self._use(message, by_hand=message.restart)
+            case Revive():
+                if self._current is None and not self._removers:
+                    self._begin(by_hand=False)
             case Stop(grace=grace):
                 return self._stop(message, grace)
+            case StopAndStart(grace=grace):
+                return self._stop_and_start(message, grace)
+            case Pause():
+                self._control(message, BoxEvent.PAUSE)
+            case Resume():
+                self._control(message, BoxEvent.RESUME)
             case Remove(force=force):
                 return await self._remove(message, force)
+            case Delete():
+                await self._delete()
+            case WaitEnded():
+                return self._wait_ended(message)
             case GetStatus():
                 return self._status()
             case _:
                 return await super().handle(message)
-
-    def _use(self, message: Use) -> Running | None:
-        if self._current is not None and self._state is BoxState.RUNNING:
-            return self._current
-        if self._state in (BoxState.STOPPED, BoxState.FAILED) and not message.restart:
-            raise BoxNotRunning(self._options.name, self._state, self._cause)
-        if self._state is not BoxState.STARTING:
-            self._begin()
-        deferred = self.defer(message)
-        self._users.append(deferred)
-        deferred.on_abandon(lambda: self._abandoned(deferred))
         return None
 
+    # What is asked of it
+
+    def _use(self, message: Message[Running], *, by_hand: bool) -> Running | None:
+        life = self._current
+        if self._state is BoxState.RUNNING and life is not None and life.running is not None:
+            return life.running
+        if self._state is BoxState.PAUSED:
+            raise BoxPaused(self._name)
+        if self._state is BoxState.STOPPING or self._removers:
+            transition(self._name, BoxState.STOPPING, BoxEvent.START)
+        if self._state in (BoxState.STOPPED, BoxState.FAILED) and not by_hand:
+            raise BoxNotRunning(self._name, self._state, self._transitions.record.box.cause)
+        if life is None:
+            self._begin(by_hand=True)
+        elif life.undone or self._transitions.next_restart_at is not None:
+            # What is under way ends first.
+            life.undo()
+            self._await_start(message, self._next)
+            return None
+        self._await_start(message, self._users)
+        return None
+
+    def _await_start(self, message: Message[Running], queue: list[Deferred[Running]]) -> None:
+        user = self.defer(message)
+        queue.append(user)
+        user.on_abandon(lambda: self._abandoned(user))
+
     def _abandoned(self, user: Deferred[Running]) -> None:
-        if user in self._users:
-            self._users.remove(user)
-            if not self._users and self._state is BoxState.STARTING:
-                self._scope.cancel()
+        for queue in (self._users, self._next):
+            if user in queue:
+                queue.remove(user)
+        life = self._current
+        if life is not None and life.by_hand and not life.came_up and not self._users:
+            life.undo()
 
-    def _stop(self, message: Stop, grace: float) -> None:
-        if self._state is not BoxState.STOPPING:
-            starting = self._state is BoxState.STARTING
-            if self._move(BoxEvent.STOP) is not BoxState.STOPPING:
-                return
-            self._grace = grace
-            self._stop_asked.set()
-            if starting:
-                self._scope.cancel()
-        self._stoppers.append(self.defer(message))
+    def _stop(self, message: Message[None], grace: float) -> None:
+        life, state = self._current, self._state
+        if state is not BoxState.STOPPING:
+            self._move(BoxEvent.STOP, stopped_by_hand=True)
+        self._refuse(self._next)
+        if life is not None:
+            self._stoppers.append(self.defer(message))
+            if state in _UP or state is BoxState.STOPPING:
+                life.ending.ask(grace)
+            else:
+                life.kill()
 
-    async def _remove(self, message: Remove, force: bool) -> None:
-        if self._removers:
-            self._removers.append(self.defer(message))
-        elif force and self._state in (BoxState.STARTING, BoxState.RUNNING, BoxState.STOPPING):
-            if self._state is not BoxState.STOPPING:
-                self._move(BoxEvent.STOP)
-            self._removers.append(self.defer(message))
-            self._scope.cancel()
+    def _stop_and_start(self, message: Message[Running], grace: float) -> Running | None:
+        if self._state not in _UP or self._current is None:
+            return self._use(message, by_hand=True)
+        self._move(BoxEvent.STOP)
+        self._await_start(message, self._next)
+        self._current.ending.ask(grace)
+        return None
+
+    def _control(self, message: Message[None], event: BoxEvent) -> None:
+        transition(self._name, self._state, event)
+        assert self._current is not None, "a box that is up has a life"
+        self.start_soon(self._set_paused, self._current, event, self.defer(message))
+
+    async def _set_paused(self, life: Life, event: BoxEvent, asker: Deferred[None]) -> None:
+        pausing = event is BoxEvent.PAUSE
+        try:
+            machine = (await life.wait_running()).machine
+            await set_paused(machine, pausing)
+            try:
+                if life.running is not None and life.running.machine is machine:
+                    self._move(event)
+            except BoxliteError:
+                if pausing:
+                    await set_paused(machine, False)
+                raise
+        except BoxliteError as error:
+            asker.fail(error)
         else:
-            self._move(BoxEvent.REMOVE)
+            asker.reply(None)
+
+    async def _remove(self, message: Message[None], force: bool) -> None:
+        life, state = self._current, self._state
+        if not force and state not in _DOWN and not self._removers:
+            transition(self._name, state, BoxEvent.REMOVE)
+        self._removers.append(self.defer(message))
+        self._refuse(self._next)
+        if life is None:
             await self._delete()
-            self.stop()
+            return
+        if state not in (*_DOWN, BoxState.STOPPING):
+            self._move(BoxEvent.STOP, stopped_by_hand=True)
+        life.kill()
+
+    def _wait_ended(self, message: Message[BoxStatus]) -> BoxStatus | None:
+        if self._current is None and self._state in (BoxState.STOPPED, BoxState.FAILED):
+            return self._status()
+        self._waiters.append(self.defer(message))
+        return None
 
     def _status(self) -> BoxStatus:
-        pid = self._current.machine.pid if self._current is not None else None
-        return BoxStatus(self._options.name, self._state, str(self._options.image), pid, self._cause)
+        return self._transitions.status(self._current)
 
-    async def _live(self) -> None:
-        """One life of the machine, from the start to the end; runs as a background task."""
-        failure: BoxliteError | None = None
-        with self._scope:
-            try:
-                async with boot(self._options, self._directory, self._services) as running:
-                    # The last user may have left, or a stop have come, in the very moment in which it got ready.
-                    await trio.lowlevel.checkpoint_if_cancelled()
-                    self._ready(running)
-                    await self._run(running.machine)
-            except* (BoxliteError, OSError, ActorError) as group:
-                failure = self._failure(group)
-        await self._over(failure)
+    # One life of it
 
-    def _ready(self, running: Running) -> None:
-        self._move(BoxEvent.READY)
-        self._cause = ""
-        self._current = running
+    def _begin(self, *, by_hand: bool, adopts: bool = False) -> None:
+        life = self._current = Life(self._transitions.record.box.options, self._transitions, by_hand=by_hand)
+        self.start_soon(self._live, life, adopts)
+
+    async def _live(self, life: Life, adopts: bool) -> None:
+        new, failure = self._state is BoxState.CONFIGURED, None
+        try:
+            with life.scope:
+                try:
+                    if not adopts:
+                        await self._admit()
+                        self._move(BoxEvent.START, restarts=0, stopped_by_hand=False)
+                    await life.run(self._services.random, partial(self._open, adopts))
+                except BoxliteError as error:
+                    failure = error
+                except ExceptionGroup as group:
+                    failure = _boxlite_error(group)
+        finally:
+            self._over(life, failure, undone=BoxEvent.START_UNDONE if new else BoxEvent.RESTART_UNDONE)
+
+    def _open(self, adopts: bool, first: bool) -> AbstractAsyncContextManager[Running]:
+        return self._transitions.adopt() if adopts and first else self._transitions.boot()
+
+    async def _admit(self) -> None:
+        if self._lease is None:
+            self._lease = await self._services.admission.admit(self._name, self._need, wait=True)
+
+    def _answer_users(self, running: Running) -> None:
         users, self._users = self._users, []
         for user in users:
-            user.reply(running)
+            if running.machine.paused:
+                user.fail(BoxPaused(self._name))
+            else:
+                user.reply(running)
 
-    async def _run(self, machine: Machine) -> None:
-        await trio_util.wait_any(machine.ended.wait, self._stop_asked.wait)
-        if machine.ended.is_set() or self._grace <= 0:
-            return
-        # The guest may hang or lie; leaving the machine's block kills it whatever it answers.
-        with trio.move_on_after(self._grace + SHUTDOWN_GRACE):
-            await machine.session.shutdown(self._grace)
-            await machine.ended.wait()
-
-    async def _over(self, failure: BoxliteError | None) -> None:
-        ended, self._current = self._current, None
-        if self._state is BoxState.STARTING:
-            self._cause = "" if failure is None else str(failure)
-            self._move(BoxEvent.START_UNDONE if failure is None else BoxEvent.START_FAILED)
-        elif self._state is BoxState.STOPPING:
-            self._cause = "stopped as asked"
-            self._move(BoxEvent.ENDED)
-        elif ended is not None:
-            self._cause = str(ended.machine.error())
-            self._move(BoxEvent.DIED)
+    def _over(self, life: Life, failure: BoxliteError | None, *, undone: BoxEvent) -> None:
+        """The life has ended, however it did; synchronous, so that nothing happens in between."""
+        self._current = None
+        self._transitions.ended(failure, undone=undone if life.undone else None)
+        self._refuse(self._users, failure)
+        stoppers, self._stoppers = self._stoppers, []
+        for stopper in stoppers:
+            stopper.reply(None)
         if self._removers:
-            self._move(BoxEvent.REMOVE)
-            await self._delete()
-        elif failure is None and self._users and not self._stoppers:
-            # Somebody asked for the box while a start that nobody waited for any more was being undone.
-            self._begin()
-            return
-        self._settle(failure)
-        if self._state is BoxState.REMOVED:
-            self.stop()
+            self.start_soon(self._ask_to_delete)
+        elif self._next:
+            self._users, self._next = self._next, []
+            self._begin(by_hand=True)
+        elif self._state in (BoxState.STOPPED, BoxState.FAILED):
+            self._release()
+            self._answer_waiters()
 
-    def _settle(self, failure: BoxliteError | None) -> None:
-        waiting, self._users = self._users, []
-        for user in waiting:
-            user.fail(failure or BoxStopped(self._options.name, "it was stopped while it started"))
-        done, self._stoppers, self._removers = [*self._stoppers, *self._removers], [], []
-        for deferred in done:
-            deferred.reply(None)
+    def _refuse(self, users: list[Deferred[Running]], failure: BoxliteError | None = None) -> None:
+        refused = tuple(users)
+        users.clear()
+        for user in refused:
+            user.fail(failure or BoxStopped(self._name, "it was stopped while it started"))
 
-    def _begin(self) -> None:
-        self._move(BoxEvent.START)
-        self._scope = trio.CancelScope()
-        self._stop_asked = trio.Event()
-        self.start_soon(self._live)
+    def _answer_waiters(self) -> None:
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            waiter.reply(self._status())
 
-    def _move(self, event: BoxEvent) -> BoxState:
-        self._state = transition(self._options.name, self._state, event)
-        return self._state
+    def _release(self) -> None:
+        if self._lease is not None:
+            self._lease.release()
+            self._lease = None
+
+    # Its end
+
+    async def _ask_to_delete(self) -> None:
+        # As a message, which is handled to its end: a background task would be cancelled when the runtime lets go.
+        with suppress(ActorError):
+            await self.ref.tell(Delete(), priority=True)
 
     async def _delete(self) -> None:
-        await trio.to_thread.run_sync(partial(shutil.rmtree, self._directory, ignore_errors=True))
+        self._move(BoxEvent.REMOVE)
+        self._release()
+        try:
+            await self._services.storage.remove(self._directory)
+        except BoxliteError as error:
+            _log.warning("files of box %s, which was removed, are left for the next runtime: %s", self._name, error)
         # Where the runtime is ending too, nobody keeps names any more.
         with suppress(ActorError):
             await self._on_removed(self.ref)
+        for remover in self._removers:
+            remover.reply(None)
+        self._answer_waiters()
+        self.stop()
 
-    def _failure(self, group: BaseExceptionGroup[Exception]) -> BoxliteError:
-        """The first plain error of a group; `BootFailed` stands for what this package did not raise on purpose."""
-        error: BaseException = group
-        while isinstance(error, BaseExceptionGroup):
-            error = error.exceptions[0]
-        if isinstance(error, BoxliteError):
-            return error
-        failure = BootFailed(self._options.name, str(error))
-        failure.__cause__ = error
-        return failure
+    @property
+    def _state(self) -> BoxState:
+        return self._transitions.record.state
+
+    def _move(self, event: BoxEvent, **changes: Any) -> None:
+        self._transitions.record.move(event, **changes)
+
+
+def _boxlite_error(group: BaseExceptionGroup[Exception]) -> BoxliteError:
+    """The first error of a group that has none but ours; a bug is raised as it is."""
+    ours, bugs = group.split(BoxliteError)
+    if bugs is not None or ours is None:
+        raise group
+    first: BaseException = ours
+    while isinstance(first, BaseExceptionGroup):
+        first = first.exceptions[0]
+    assert isinstance(first, BoxliteError)
+    return first

@@ -1,27 +1,35 @@
-"""The start of a box: image, kernel, guest root and disk at once, then the machine."""
+"""The start of a box's machine, and taking over one that runs."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
+from math import inf
 from pathlib import Path
-from typing import Protocol
+from typing import Final, TypeVar
 
 import attrs
 import trio
-import trio_asyncio
 
-from actors import ActorRef
-from boxlite.boxes.machine import IMAGE_DISK, SCRATCH_DISK, Machine, open_machine
-from boxlite.boxes.options import BoxOptions
-from boxlite.boxes.scratch import make_scratch_disk
-from boxlite.images.actor import Prepare, PreparedImage
+from boxlite.boxes.lifecycle import BoxState
+from boxlite.boxes.machine import CONTROL_SECONDS, END_GRACE, Machine, Owner, open_machine
+from boxlite.boxes.preparation import IMAGE_DISK, SCRATCH_DISK, prepare
+from boxlite.boxes.services import BoxServices
+from boxlite.boxes.stages import Stages
+from boxlite.errors import BootFailed, GuestRefused, PortalLost
+from boxlite.images.actor import Prepare
 from boxlite.images.config import ImageConfig
-from boxlite.vmm.engines import EngineChoice
-from boxlite.vmm.zygote import Zygote
-from vmm_ffi.spec import DiskSpec, InstanceSpec
+from boxlite.portal.interface import GuestSession
+from boxlite.store.records import StoredBox
+from boxlite.vmm.engine import Vm
+from proto.boxlite.v1 import Disk
+from vmm_ffi.spec import InstanceSpec
 
-ROOT_DISK = "root"
+_ENTROPY: Final = 64
+"""Bytes for the guest's random pool."""
+
+T = TypeVar("T")
 
 
 @attrs.frozen
@@ -32,100 +40,104 @@ class Running:
     config: ImageConfig
 
 
-class HostParts(Protocol):
-    """What every box of a runtime shares, made when it is first needed."""
+@asynccontextmanager
+async def boot(
+    box: StoredBox, directory: Path, services: BoxServices, owner: Owner, stages: Stages
+) -> AsyncIterator[Running]:
+    """Starts a machine and gives it when its container takes commands; leaving the block ends it, unless it is kept.
 
-    async def engine(self) -> EngineChoice:
-        """Which engine runs the boxes; raises `EngineUnavailable`."""
-
-    async def kernel(self) -> Path:
-        """The kernel that every machine boots."""
-
-    async def guest_root(self) -> Path:
-        """The read-only disk with the agent."""
-
-
-@attrs.frozen
-class BootServices:
-    """What a start uses; it all belongs to the runtime."""
-
-    images: ActorRef
-    parts: HostParts
-    zygote: Zygote
-    loop: trio_asyncio.TrioEventLoop
-    sockets: Path
+    Raises `BootFailed` with the console's tail where the machine ends, or refuses, before that, or where `boot_timeout`
+    seconds pass, counted from its launch; or a `BoxliteError` or OSError, alone or in a group, for whatever part could
+    not be made. Cancellation leaves no process or socket.
+    """
+    options = box.options
+    spec, config = await prepare(options, directory, services, stages)
+    launched = trio.current_time()
+    async with services.engine.launch(spec, directory=directory, detached=options.detached) as vm:
+        stages.seconds["spawn"] = trio.current_time() - launched
+        with ExitStack() as closing:
+            with _deadline(box.name, vm, launched, options.boot_timeout):
+                with stages.measure("connect"):
+                    session = await _connect(box.name, vm)
+                closing.callback(session.close)
+                await _set_up(box.name, vm, session, spec, services, stages)
+            async with open_machine(vm, owner, session) as machine:
+                yield Running(machine, config)
 
 
 @asynccontextmanager
-async def boot(options: BoxOptions, directory: Path, services: BootServices) -> AsyncIterator[Running]:
-    """Starts a box; leaving the block ends its machine and keeps its disk.
+async def adopt(box: StoredBox, directory: Path, services: BoxServices, owner: Owner) -> AsyncIterator[Running]:
+    """Takes over the machine of a box that outlived its runtime; leaving the block is as with `boot`.
 
-    Raises a `BoxliteError`, alone or in a group, for whatever part could not be made. Cancellation leaves nothing
-    but, perhaps, parts that are complete.
+    Raises `VmGone` where it does not run any more, and `BoxDied` where its guest does not answer. Of a paused one no
+    answer is expected.
     """
-    image, spec = await _prepare(options, directory, services)
-    async with open_machine(
-        options.name,
-        spec,
-        hostname=options.name,
-        sockets=services.sockets,
-        zygote=services.zygote,
-        loop=services.loop,
-        boot_timeout=options.boot_timeout,
-    ) as machine:
-        yield Running(machine, image.config)
+    assert box.vm is not None, "a box that runs has a record of its machine"
+    paused = box.state is BoxState.PAUSED
+    async with services.engine.adopt(box.vm, directory=directory) as vm:
+        config = box.config or (await services.images.ask(Prepare(box.options.image))).config
+        # Its last runtime may have been killed between the word and the deed.
+        with trio.move_on_after(CONTROL_SECONDS), suppress(OSError):
+            await (vm.pause() if paused else vm.resume())
+        async with open_machine(vm, owner, None, paused=paused) as machine:
+            if not paused:
+                await machine.reconnected(None)
+            yield Running(machine, config)
 
 
-async def _prepare(options: BoxOptions, directory: Path, services: BootServices) -> tuple[PreparedImage, InstanceSpec]:
-    scratch = directory / "scratch.ext4"
-    await trio.Path(directory).mkdir(mode=0o700, parents=True, exist_ok=True)
-    engine = await services.parts.engine()
-
-    async def make_scratch() -> Path:
-        if not await trio.Path(scratch).exists():
-            await make_scratch_disk(scratch, options.disk_mib)
-        return scratch
-
-    image, (kernel, root, _) = await _together(
-        lambda: services.images.ask(Prepare(options.image)),
-        services.parts.kernel,
-        services.parts.guest_root,
-        make_scratch,
-    )
-    spec = InstanceSpec(
-        box_id=options.name,
-        kind=engine.kind,
-        accelerator=engine.accelerator,
-        program=str(engine.program),
-        parallel_cpus=engine.parallel_cpus,
-        tsc_khz=engine.tsc_khz,
-        kernel=str(kernel),
-        cpus=options.cpus,
-        memory_mib=options.memory_mib,
-        disks=(
-            DiskSpec(str(root), ROOT_DISK),
-            DiskSpec(str(image.disk), IMAGE_DISK),
-            DiskSpec(str(scratch), SCRATCH_DISK, read_only=False),
-        ),
-    )
-    return image, spec
+@contextmanager
+def _deadline(box: str, vm: Vm, launched: float, seconds: float | None) -> Iterator[None]:
+    with trio.CancelScope(deadline=inf if seconds is None else launched + seconds) as scope:
+        yield
+    if scope.cancelled_caught:
+        raise BootFailed(box, f"the guest was not ready within {seconds:g} seconds", vm.console.tail())
 
 
-async def _together(
-    image: Callable[[], Awaitable[PreparedImage]], *others: Callable[[], Awaitable[Path]]
-) -> tuple[PreparedImage, list[Path]]:
-    """Runs all at once and gives their results in order; the first error cancels the rest."""
-    prepared: list[PreparedImage] = []
-    paths: dict[int, Path] = {}
+async def _connect(box: str, vm: Vm) -> GuestSession:
+    try:
+        session = await _before_end(vm, vm.connect)
+    except (OSError, ValueError) as error:
+        with trio.move_on_after(END_GRACE):
+            await vm.wait()
+        reason = f"{error}" if vm.exit is None else f"its process {vm.exit} before the guest was ready"
+        raise BootFailed(box, reason, vm.console.tail()) from error
+    if session is None:
+        raise BootFailed(box, f"its process {vm.exit} before the guest was ready", vm.console.tail())
+    return session
 
-    async def keep_image() -> None:
-        prepared.append(await image())
 
-    async def keep_path(index: int, task: Callable[[], Awaitable[Path]]) -> None:
-        paths[index] = await task()
+async def _before_end(vm: Vm, work: Callable[[], Awaitable[T]]) -> T | None:
+    """What the work gives, or None where the machine ends first; raises what the work raises, as it is."""
+    done: list[T] = []
+    failed: list[Exception] = []
+    async with trio.open_nursery() as race:
 
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(keep_image)
-        for index, task in enumerate(others):
-            nursery.start_soon(keep_path, index, task)
-    return prepared[0], [paths[index] for index in range(len(others))]
+        async def watch() -> None:
+            await vm.wait()
+            race.cancel_scope.cancel()
+
+        race.start_soon(watch)
+        try:
+            done.append(await work())
+        except Exception as error:
+            failed.append(error)
+        race.cancel_scope.cancel()
+    if failed:
+        raise failed[0]
+    return done[0] if done else None
+
+
+async def _set_up(
+    box: str, vm: Vm, session: GuestSession, spec: InstanceSpec, services: BoxServices, stages: Stages
+) -> None:
+    disks = [Disk(serial=disk.serial, read_only=disk.read_only) for disk in spec.disks[1:]]
+    now = round(services.wall_clock() * 1e9)
+    try:
+        with stages.measure("init"):
+            await session.init_guest(unix_time_ns=now, entropy=secrets.token_bytes(_ENTROPY), disks=disks)
+        with stages.measure("container"):
+            await session.init_container(image_disk=IMAGE_DISK, scratch_disk=SCRATCH_DISK, hostname=box)
+    except (PortalLost, GuestRefused) as error:
+        with trio.move_on_after(END_GRACE):
+            await vm.wait()
+        raise BootFailed(box, f"the guest did not set itself up: {error}", vm.console.tail()) from error

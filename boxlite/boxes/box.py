@@ -8,10 +8,20 @@ from contextlib import asynccontextmanager
 from typing import TypeVar, final
 
 from actors import ActorError, ActorRef, Message
-from boxlite.boxes.actor import BoxStatus, GetStatus, Remove, Stop, Use
 from boxlite.boxes.boot import Running
 from boxlite.boxes.command import Command, TtySize, make_command
 from boxlite.boxes.execution import Execution, open_execution
+from boxlite.boxes.messages import (
+    BoxStatus,
+    GetStatus,
+    Pause,
+    Remove,
+    Resume,
+    Stop,
+    StopAndStart,
+    Use,
+    WaitEnded,
+)
 from boxlite.boxes.options import BoxOptions
 from boxlite.boxes.run import MAX_OUTPUT, Completed, run_command
 from boxlite.boxes.text import Text
@@ -64,11 +74,38 @@ class Box:
     async def stop(self, grace: float = STOP_GRACE) -> None:
         """Stops the box: SIGTERM, `grace` seconds later SIGKILL, then the power. Returns when it has; its disk is kept.
 
-        Does nothing where the box does not run. Raises ValueError for a negative `grace`. Cancelling does not undo it.
+        Where its restart policy is about to start it again, that ends, too; where it does not run, nothing happens.
+        While another task's stop waits, a shorter `grace` hastens it. Raises ValueError for a negative one. Cancelling
+        does not undo it.
         """
-        if not grace >= 0:
-            raise ValueError(f"grace must be a number of seconds that is not negative, and is {grace}")
-        await self._ask(Stop(min(float(grace), MAX_STOP_GRACE)))
+        await self._ask(Stop(_checked_grace(grace)))
+
+    async def restart(self, grace: float = STOP_GRACE) -> None:
+        """Stops the box as `stop` does, where it runs, starts it, and returns when it takes commands.
+
+        Raises what `start` raises, and `BoxStopped` where another task stops it meanwhile. When cancelled, it is
+        stopped all the same, and not started.
+        """
+        await self._ask(StopAndStart(_checked_grace(grace)))
+
+    async def pause(self) -> None:
+        """Stops the box's processors; its memory is kept. Commands do not go on before `resume`.
+
+        Raises `IllegalTransition` where it does not run, and `BoxUnresponsive`. Cancelling does not undo it.
+        """
+        await self._ask(Pause())
+
+    async def resume(self) -> None:
+        """Lets a paused box go on, and sets its clock. Raises and is cancelled as `pause`."""
+        await self._ask(Resume())
+
+    async def wait(self) -> BoxStatus:
+        """Returns when the box has ended: stopped, failed and not to be started again by its policy, or removed.
+
+        At once, where it has. A box that never was started is waited for. Raises `BoxNotFound` where it was removed
+        before.
+        """
+        return await self._ask(WaitEnded())
 
     async def remove(self, *, force: bool = False) -> None:
         """Removes the box and its disk; the name is free again. With `force` also while it runs, at once.
@@ -199,6 +236,12 @@ class Box:
             f"its actor crashed, which is a bug of this package, and its machine ended: {error.__cause__!r}: "
             "remove it and create another one",
         )
+
+
+def _checked_grace(grace: float) -> float:
+    if not grace >= 0:
+        raise ValueError(f"grace must be a number of seconds that is not negative, and is {grace}")
+    return min(float(grace), MAX_STOP_GRACE)
 
 
 async def ask(ref: ActorRef, message: Message[R]) -> R:

@@ -5,11 +5,16 @@ from __future__ import annotations
 import enum
 import re
 from collections.abc import Iterable
-from typing import Self
+from typing import Final, Self
 
 import attrs
 
+from actors import Backoff, Restart
 from boxlite.errors import InvalidOptions
+
+BACKOFF: Final = Backoff(0.1, 60.0, jitter=0.1)
+"""Before each restart, as Docker has it: 0.1 s, then twice as long each time, up to a minute. Jitter keeps boxes apart
+that died together. A box that ran for longer than a minute begins again with 0.1 s."""
 
 
 class RestartKind(enum.StrEnum):
@@ -58,6 +63,16 @@ class RestartPolicy:
 
 def _words(command: Iterable[str]) -> tuple[str, ...]:
     return tuple(command)
+
+
+def supervision(policy: RestartPolicy) -> tuple[Restart, int | None]:
+    """What the supervisor of the box's machine is told: when to restart it, and how often at most.
+
+    A machine that ends on its own has died, whatever its exit status: its guest had no reason to switch it off.
+    """
+    if policy.kind is RestartKind.NO:
+        return Restart.TEMPORARY, None
+    return Restart.TRANSIENT, policy.max_retries
 
 
 @attrs.frozen

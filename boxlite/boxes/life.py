@@ -1,0 +1,127 @@
+"""One start of a box, by hand, by its policy or by its adoption, with the restarts that follow."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from random import Random
+from typing import Protocol, final
+
+import trio
+
+from actors import ChildSpec, Event, EventKind, open_supervisor
+from boxlite.boxes.boot import Running
+from boxlite.boxes.ending import Ending
+from boxlite.boxes.machine_actor import MachineActor
+from boxlite.boxes.options import BoxOptions
+from boxlite.boxes.policy import BACKOFF, supervision
+from boxlite.errors import BoxStopped
+
+SHUTDOWN = 20.0
+"""Seconds that the actor of a machine has to clean up: more than the machine's own steps take together."""
+
+
+class LifeEvents(Protocol):
+    """What a life tells the box that it belongs to, synchronously, in the step that decides on it."""
+
+    def restarting(self, life: Life) -> None:
+        """Another machine is about to be started; may raise, and then it is not."""
+
+    def ready(self, life: Life, running: Running) -> None:
+        """The machine takes commands, or was found paused."""
+
+    def died(self, life: Life, error: BaseException) -> None:
+        """The machine did not start, or has ended on its own."""
+
+    def restart_due(self, life: Life, delay: float) -> None:
+        """Another one will be started in `delay` seconds."""
+
+
+@final
+class Life:
+    """Supervises the box's machines, one after the other. `run` is its task; the rest is synchronous."""
+
+    def __init__(self, options: BoxOptions, events: LifeEvents, *, by_hand: bool) -> None:
+        """One that was begun `by_hand` ends with an error when its first machine does not start."""
+        self.by_hand = by_hand
+        self.ending = Ending()
+        self.running: Running | None = None
+        self.came_up = False
+        """Whether a machine of it took commands."""
+        self.undone = False
+        """Whether it was cancelled because nobody waits for it any more."""
+        self.scope = trio.CancelScope()
+        """Around all of it."""
+        self._options = options
+        self._events = events
+        self._over = trio.Event()
+        self._news = trio.Event()
+        self._machines = 0
+
+    async def run(self, random: Random, open_running: Callable[[bool], AbstractAsyncContextManager[Running]]) -> None:
+        """Returns when the machine has ended as it was asked to, or has died and is not started again.
+
+        `open_running` starts or adopts a machine; it is told whether it is the first one. Raises why the first one did
+        not start.
+        """
+
+        def make() -> MachineActor:
+            first = self._machines == 0
+            if not first:
+                self._events.restarting(self)
+            self._machines += 1
+            return MachineActor(
+                self._options.name,
+                lambda: open_running(first),
+                self.ending,
+                self._got_ready,
+                waits=self.by_hand,
+            )
+
+        restart, max_restarts = supervision(self._options.restart)
+        spec = ChildSpec(
+            "machine", make, restart=restart, max_restarts=max_restarts, backoff=BACKOFF, shutdown=SHUTDOWN
+        )
+        async with open_supervisor(self._options.name, intensity=None, random=random, on_event=self._on_event) as above:
+            await above.start_child(spec)
+            await self._over.wait()
+
+    async def wait_running(self) -> Running:
+        """The machine that runs, once it is there; raises `BoxStopped` where it has ended."""
+        await self._news.wait()
+        if self.running is None:
+            raise BoxStopped(self._options.name, "it has just ended")
+        return self.running
+
+    def undo(self) -> None:
+        """Nobody waits for the start any more."""
+        self.undone = True
+        self.scope.cancel()
+
+    def kill(self) -> None:
+        """Ends it at once, whatever it does."""
+        self.ending.ask(0)
+        self.scope.cancel()
+
+    def _got_ready(self, running: Running) -> None:
+        self.running, self.came_up = running, True
+        self._news.set()
+        self._events.ready(self, running)
+
+    def _on_event(self, event: Event) -> None:
+        match event.kind:
+            case EventKind.CRASHED:
+                assert event.error is not None
+                self.running = None
+                self._events.died(self, event.error)
+                if self.ending.asked:
+                    self.scope.cancel()
+            case EventKind.RESTARTING:
+                assert event.delay is not None
+                self._events.restart_due(self, event.delay)
+            case EventKind.STOPPED:
+                self.running = None
+                self._news.set()
+                self._over.set()
+            case _:
+                pass

@@ -1,0 +1,68 @@
+"""A box's place in its life, and the one way to change it: checked, stored, then announced."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any, Final, final
+
+import attrs
+
+from boxlite.boxes.changes import BoxChange
+from boxlite.boxes.lifecycle import BoxEvent, BoxState, transition
+from boxlite.boxes.services import BoxServices
+from boxlite.errors import StorageFull, StoreFailed
+from boxlite.store.records import StoredBox
+
+_log = logging.getLogger(__name__)
+
+_REFUSABLE: Final = (BoxEvent.START, BoxEvent.PAUSE)
+"""Events that do not happen where they cannot be stored. All others have happened already, or free what is full."""
+
+
+@final
+class Record:
+    """The box at its last transition."""
+
+    def __init__(self, box: StoredBox, services: BoxServices) -> None:
+        self.box = box
+        self.meter = services.counters.open_meter(box)
+        self._services = services
+        self._stored = True
+
+    @property
+    def state(self) -> BoxState:
+        """Where the box is in its life."""
+        return self.box.state
+
+    def move(self, event: BoxEvent, *, cause: str = "", **changes: Any) -> None:
+        """Makes a transition; `changes` are other fields of `StoredBox`.
+
+        Raises `IllegalTransition`. What cannot be stored is refused with `StorageFull` or `StoreFailed` where that is
+        possible; a transition that has happened is logged, and stored with the next one.
+        """
+        before = self.box
+        after = transition(before.name, before.state, event)
+        now = self._services.wall_clock()
+        box = attrs.evolve(before, state=after, cause=cause, changed_at=now, **changes)
+        try:
+            self._services.store.save(box)
+            self._stored = True
+        except (StorageFull, StoreFailed) as error:
+            if event in _REFUSABLE:
+                raise
+            self._stored = False
+            _log.warning("box %s: that it is %s could not be stored yet: %s", box.name, after, error)
+        self.box = self.meter.box = box
+        if event in (BoxEvent.START_FAILED, BoxEvent.DIED):
+            self._services.counters.boxes_failed += 1
+        self._services.announce(BoxChange(box.name, box.id, event, before.state, after, now, cause))
+
+    def catch_up(self) -> None:
+        """Stores what could not be stored before, if it can be now; recovery finds the truth otherwise."""
+        if self._stored or self.state is BoxState.REMOVED:
+            return
+        try:
+            self._services.store.save(self.box)
+            self._stored = True
+        except (StorageFull, StoreFailed) as error:
+            _log.warning("box %s: that it is %s was never stored: %s", self.box.name, self.state, error)
