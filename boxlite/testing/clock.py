@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import trio
 
+_RESOLUTION = 1e-6
+
 
 class GuestClock:
     """Counts, by Trio's clock, the seconds in which the machine ran; and keeps the guest's idea of the date."""
@@ -53,7 +55,8 @@ class GuestClock:
         """So long by this clock."""
         due = self.now() + seconds
         await trio.lowlevel.checkpoint()
-        while (left := due - self.now()) > 0 or not self._running:
+        # A rest that is lost in the rounding of Trio's clock would never end.
+        while (left := due - self.now()) > _RESOLUTION or not self._running:
             await self.wait_running()
             with trio.move_on_after(left):
                 await self._changed.wait()

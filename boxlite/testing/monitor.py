@@ -56,9 +56,10 @@ class Monitor:
             raise Violated("; ".join(self.violations))
 
     def begin(self) -> None:
-        """A runtime opens, and finds what is stored."""
-        self._states = {box.id: box.state for box in self._host.store.load()}
-        self._names = {box.id: box.name for box in self._host.store.load()}
+        """A runtime opens, and finds what is stored. Removals that were under way are finished in silence."""
+        stored = [box for box in self._host.store.load() if box.state is not BoxState.REMOVED]
+        self._states = {box.id: box.state for box in stored}
+        self._names = {box.id: box.name for box in stored}
 
     def announced(self, change: Change) -> None:
         """A step of a box."""

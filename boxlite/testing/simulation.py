@@ -77,7 +77,7 @@ async def _simulate(scenario: Scenario) -> Report:
     async with open_host(seed=scenario.seed, faults=scenario.faults, jitter=scenario.jitter) as host:
         monitor = Monitor(host)
         try:
-            with trio.fail_after(PATIENCE * 100):
+            with trio.fail_after(PATIENCE * 1000):
                 for number in range(scenario.runtimes):
                     await _live(scenario, number, host, monitor)
                     monitor.check()
@@ -100,7 +100,8 @@ async def _live(scenario: Scenario, number: int, host: SimulatedHost, monitor: M
     async with open_simulated_runtime(host=host, announce=monitor.announced, memory_mib=scenario.memory_mib) as runtime:
         async with trio.open_nursery() as nursery:
             for _ in range(scenario.users):
-                user = User(runtime, host, monitor, random.Random(source.getrandbits(64)), names)
+                hand = random.Random(source.getrandbits(64))
+                user = User(runtime, host, monitor, hand, names, budget=scenario.memory_mib is not None)
                 nursery.start_soon(user.act, scenario.operations)
             if crashes and source.random() < 0.5:
                 await trio.sleep(source.expovariate(0.1))
@@ -121,6 +122,8 @@ async def _clear(runtime: Runtime, scenario: Scenario, host: SimulatedHost, moni
     with trio.move_on_after(PATIENCE) as scope:
         for box in await runtime.list():
             await box.remove(force=True)
+        # A removal is answered when nothing of the box is used any more; the rest follows.
+        await trio.sleep(_REST)
         monitor.require(not host.machines, f"all boxes are removed, and machines run: {host.machines}")
         monitor.require(not host.store.load(), f"all boxes are removed, and stored are {host.store.load()}")
         monitor.require(not host.disk.boxes, f"all boxes are removed, and on the disk are {list(host.disk.boxes)}")
