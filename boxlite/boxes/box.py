@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from typing import TypeVar, final
 
 from actors import ActorError, ActorRef, Message
+from boxlite.boxes.attach import ExecutionInfo, list_executions, open_attachment, spawn
 from boxlite.boxes.boot import Running
 from boxlite.boxes.command import Command, TtySize, make_command
 from boxlite.boxes.execution import Execution, open_execution
@@ -189,9 +190,7 @@ class Box:
         The other options are those of `run`. Raises `InvalidCommand`, `ArgumentsTooLong`, `WorkdirNotFound`,
         `UserNotFound` or `CommandNotStarted`; a command that does not exist exits with 127, as in a shell.
         """
-        if stdin not in (subprocess.PIPE, subprocess.DEVNULL):
-            raise InvalidCommand("stdin must be subprocess.PIPE or subprocess.DEVNULL")
-        size = tty if isinstance(tty, TtySize) else TtySize() if tty else None
+        size = _terminal(stdin, tty)
         command, running = await self._prepare(
             argv, env=env, cwd=cwd, user=user, tty=size, timeout=timeout, stderr=stderr
         )
@@ -199,6 +198,52 @@ class Box:
             running.machine, command, stdin=stdin == subprocess.PIPE, stop_group_on_exit=stop_group_on_exit
         ) as execution:
             yield execution
+
+    async def spawn(
+        self,
+        argv: Sequence[Text],
+        *,
+        stdin: int = subprocess.DEVNULL,
+        stderr: int = subprocess.PIPE,
+        tty: bool | TtySize = False,
+        env: Mapping[str, str] | None = None,
+        cwd: Text | None = None,
+        user: str | None = None,
+        timeout: float | None = None,
+        stop_group_on_exit: bool = False,
+    ) -> str:
+        """Starts a command that nobody needs to wait for, and gives its id, by which `attach` finds it.
+
+        It runs on until it ends by itself or its machine does. The guest keeps the newest 1 MiB of each output. Options
+        and errors are those of `exec`. Cancelling kills a command that has not started yet.
+        """
+        size = _terminal(stdin, tty)
+        command, running = await self._prepare(
+            argv, env=env, cwd=cwd, user=user, tty=size, timeout=timeout, stderr=stderr
+        )
+        return await spawn(
+            running.machine, command, stdin=stdin == subprocess.PIPE, stop_group_on_exit=stop_group_on_exit
+        )
+
+    @asynccontextmanager
+    async def attach(
+        self, execution_id: str, *, stdout_offset: int = 0, stderr_offset: int = 0
+    ) -> AsyncIterator[Execution]:
+        """Gives a command that runs, or has ended, with its output from these offsets on.
+
+        Leaving the block leaves it running. What is not kept any more is an `OutputGap` of the stream. Whoever attached
+        before gets `ExecutionTaken`. Raises `ExecutionNotFound`, or `GuestRefused` for an offset that was not reached.
+        """
+        running = await self._ask(Use())
+        async with open_attachment(
+            running.machine, execution_id, stdout_offset=stdout_offset, stderr_offset=stderr_offset
+        ) as execution:
+            yield execution
+
+    async def executions(self) -> tuple[ExecutionInfo, ...]:
+        """The commands that run, and the last 64 that ended, the oldest first."""
+        running = await self._ask(Use())
+        return await list_executions(running.machine)
 
     async def _prepare(
         self,
@@ -236,6 +281,13 @@ class Box:
             f"its actor crashed, which is a bug of this package, and its machine ended: {error.__cause__!r}: "
             "remove it and create another one",
         )
+
+
+def _terminal(stdin: int, tty: bool | TtySize) -> TtySize | None:
+    """The size of the command's terminal, if it has one."""
+    if stdin not in (subprocess.PIPE, subprocess.DEVNULL):
+        raise InvalidCommand("stdin must be subprocess.PIPE or subprocess.DEVNULL")
+    return tty if isinstance(tty, TtySize) else TtySize() if tty else None
 
 
 def _checked_grace(grace: float) -> float:
