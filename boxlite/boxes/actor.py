@@ -9,6 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import trio
+
 from actors import Actor, ActorError, ActorRef, Deferred, Message
 from boxlite.boxes.boot import Running
 from boxlite.boxes.control import set_paused
@@ -58,7 +60,13 @@ class BoxActor(Actor):
     ) -> None:
         self._name = box.name
         self._need = Need(box.options.memory_mib, box.options.cpus)
-        self._transitions = Transitions(box, directory, services, self._answer_users)
+        self._transitions = Transitions(
+            box,
+            directory,
+            services,
+            on_ready=self._answer_users,
+            on_unstored=lambda: self.start_soon(self._store_later),
+        )
         self._directory = directory
         self._services = services
         self._lease = lease
@@ -79,7 +87,7 @@ class BoxActor(Actor):
             self._begin(by_hand=False, adopts=True)
 
     async def stopped(self) -> None:
-        """Stores what could not be stored before."""
+        """Tries once more to store what could not be stored before; recovery finds the truth otherwise."""
         self._transitions.record.catch_up()
 
     async def handle(self, message: Message[Any]) -> Any:
@@ -224,10 +232,8 @@ class BoxActor(Actor):
                         await self._admit()
                         self._move(BoxEvent.START, restarts=0, stopped_by_hand=False)
                     await life.run(self._services.random, partial(self._open, adopts))
-                except BoxliteError as error:
-                    failure = error
-                except ExceptionGroup as group:
-                    failure = _boxlite_error(group)
+                except* BoxliteError as group:
+                    failure = _first(group)
         finally:
             self._over(life, failure, undone=BoxEvent.START_UNDONE if new else BoxEvent.RESTART_UNDONE)
 
@@ -279,6 +285,12 @@ class BoxActor(Actor):
             self._lease.release()
             self._lease = None
 
+    async def _store_later(self) -> None:
+        delay = 1.0
+        while not self._transitions.record.catch_up():
+            await trio.sleep(delay)
+            delay = min(2 * delay, 60.0)
+
     # Its end
 
     async def _ask_to_delete(self) -> None:
@@ -309,12 +321,8 @@ class BoxActor(Actor):
         self._transitions.record.move(event, **changes)
 
 
-def _boxlite_error(group: BaseExceptionGroup[Exception]) -> BoxliteError:
-    """The first error of a group that has none but ours; a bug is raised as it is."""
-    ours, bugs = group.split(BoxliteError)
-    if bugs is not None or ours is None:
-        raise group
-    first: BaseException = ours
+def _first(group: BaseExceptionGroup[BoxliteError]) -> BoxliteError:
+    first: BaseException = group
     while isinstance(first, BaseExceptionGroup):
         first = first.exceptions[0]
     assert isinstance(first, BoxliteError)

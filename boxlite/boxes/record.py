@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import Any, Final, final
 
 import attrs
@@ -23,10 +24,12 @@ _REFUSABLE: Final = (BoxEvent.START, BoxEvent.PAUSE)
 class Record:
     """The box at its last transition."""
 
-    def __init__(self, box: StoredBox, services: BoxServices) -> None:
+    def __init__(self, box: StoredBox, services: BoxServices, on_unstored: Callable[[], None]) -> None:
+        """`on_unstored` is called when a transition has happened and could not be stored."""
         self.box = box
         self.meter = services.counters.open_meter(box)
         self._services = services
+        self._on_unstored = on_unstored
         self._stored = True
 
     @property
@@ -50,19 +53,21 @@ class Record:
         except (StorageFull, StoreFailed) as error:
             if event in _REFUSABLE:
                 raise
-            self._stored = False
             _log.warning("box %s: that it is %s could not be stored yet: %s", box.name, after, error)
+            if self._stored:
+                self._stored = False
+                self._on_unstored()
         self.box = self.meter.box = box
         if event in (BoxEvent.START_FAILED, BoxEvent.DIED):
             self._services.counters.boxes_failed += 1
         self._services.announce(BoxChange(box.name, box.id, event, before.state, after, now, cause))
 
-    def catch_up(self) -> None:
-        """Stores what could not be stored before, if it can be now; recovery finds the truth otherwise."""
-        if self._stored or self.state is BoxState.REMOVED:
-            return
-        try:
-            self._services.store.save(self.box)
-            self._stored = True
-        except (StorageFull, StoreFailed) as error:
-            _log.warning("box %s: that it is %s was never stored: %s", self.box.name, self.state, error)
+    def catch_up(self) -> bool:
+        """Stores what could not be stored before, and says whether nothing is left to store."""
+        if not self._stored and self.state is not BoxState.REMOVED:
+            try:
+                self._services.store.save(self.box)
+            except (StorageFull, StoreFailed):
+                return False
+        self._stored = True
+        return True

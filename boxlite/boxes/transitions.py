@@ -29,10 +29,16 @@ class Transitions:
     """Implements `boxlite.boxes.life.LifeEvents`, in synchronous code alone."""
 
     def __init__(
-        self, box: StoredBox, directory: Path, services: BoxServices, on_ready: Callable[[Running], None]
+        self,
+        box: StoredBox,
+        directory: Path,
+        services: BoxServices,
+        *,
+        on_ready: Callable[[Running], None],
+        on_unstored: Callable[[], None],
     ) -> None:
-        """`on_ready` is called when the box takes commands, or was found paused."""
-        self.record = Record(box, services)
+        """`on_ready` is called when the box takes commands, or was found paused; `on_unstored` as by `Record`."""
+        self.record = Record(box, services, on_unstored)
         self.next_restart_at: float | None = None
         """When the restart policy starts it again, in seconds since the epoch; None where that is not due."""
         self._on_ready = on_ready
