@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping
 from types import MappingProxyType
+from typing import Final
 
 from boxlite.errors import IllegalTransition
 
@@ -98,10 +99,20 @@ TRANSITIONS: Mapping[tuple[BoxState, BoxEvent], BoxState] = MappingProxyType(
 )
 
 
+_BY_USERS: Final = (_E.START, _E.PAUSE, _E.RESUME, _E.STOP, _E.REMOVE)
+
+
 def transition(box: str, state: BoxState, event: BoxEvent) -> BoxState:
     """The state that follows; raises `IllegalTransition`, which names both, where the table has none."""
     following = TRANSITIONS.get((state, event))
     if following is None:
-        legal = ", ".join(sorted(event for known, event in TRANSITIONS if known is state)) or "nothing"
-        raise IllegalTransition(box, f"{str(event)!r} is not possible while the box is {state}: possible is {legal}")
+        raise IllegalTransition(box, f"{str(event)!r} is not possible while the box is {state}: {_way_out(state)}")
     return following
+
+
+def _way_out(state: BoxState) -> str:
+    """What its users can do."""
+    possible = [event for event in _BY_USERS if (state, event) in TRANSITIONS]
+    if possible:
+        return f"possible is {', '.join(possible)}"
+    return "wait() returns when it has ended" if state is BoxState.STOPPING else "nothing is possible any more"
