@@ -31,7 +31,7 @@ from boxlite.boxes.messages import (
 )
 from boxlite.boxes.services import BoxServices
 from boxlite.boxes.transitions import Transitions
-from boxlite.errors import BoxliteError, BoxNotRunning, BoxPaused, BoxStopped
+from boxlite.errors import BoxliteError, BoxNotRunning, BoxPaused, BoxStopped, StorageFull, StoreFailed
 from boxlite.runtime.admission import Lease, Need
 from boxlite.store.records import StoredBox
 
@@ -299,12 +299,17 @@ class BoxActor(Actor):
             await self.ref.tell(Delete(), priority=True)
 
     async def _delete(self) -> None:
-        self._move(BoxEvent.REMOVE)
-        self._release()
         try:
-            await self._services.storage.remove(self._directory)
+            await self._move_to_removed()
         except BoxliteError as error:
-            _log.warning("files of box %s, which was removed, are left for the next runtime: %s", self._name, error)
+            removers, self._removers = self._removers, []
+            for remover in removers:
+                remover.fail(error)
+            self._release()
+            self._answer_waiters()
+            return
+        self._release()
+        await self._remove_files()
         # Where the runtime is ending too, nobody keeps names any more.
         with suppress(ActorError):
             await self._on_removed(self.ref)
@@ -312,6 +317,20 @@ class BoxActor(Actor):
             remover.reply(None)
         self._answer_waiters()
         self.stop()
+
+    async def _move_to_removed(self) -> None:
+        try:
+            self._move(BoxEvent.REMOVE)
+        except (StorageFull, StoreFailed):
+            # Its own disk may be what fills the file system.
+            await self._remove_files()
+            self._move(BoxEvent.REMOVE)
+
+    async def _remove_files(self) -> None:
+        try:
+            await self._services.storage.remove(self._directory)
+        except BoxliteError as error:
+            _log.warning("files of box %s, which is removed, are left for the next runtime: %s", self._name, error)
 
     @property
     def _state(self) -> BoxState:

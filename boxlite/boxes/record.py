@@ -16,8 +16,9 @@ from boxlite.store.records import StoredBox
 
 _log = logging.getLogger(__name__)
 
-_REFUSABLE: Final = (BoxEvent.START, BoxEvent.PAUSE)
-"""Events that do not happen where they cannot be stored. All others have happened already, or free what is full."""
+_REFUSABLE: Final = (BoxEvent.START, BoxEvent.PAUSE, BoxEvent.REMOVE)
+"""Events that do not happen where they cannot be stored. All others have happened already, or must not wait: a box can
+always be stopped."""
 
 
 @final
@@ -64,7 +65,7 @@ class Record:
 
     def catch_up(self) -> bool:
         """Stores what could not be stored before, and says whether nothing is left to store."""
-        if not self._stored and self.state is not BoxState.REMOVED:
+        if not self._stored:
             try:
                 self._services.store.save(self.box)
             except (StorageFull, StoreFailed):
