@@ -13,7 +13,7 @@ import attrs
 import trio
 
 from boxlite.boxes.lifecycle import BoxState
-from boxlite.boxes.machine import CONTROL_SECONDS, END_GRACE, Machine, Owner, open_machine
+from boxlite.boxes.machine import CONTROL_SECONDS, END_GRACE, KILL_GRACE, Machine, Owner, open_machine
 from boxlite.boxes.preparation import IMAGE_DISK, SCRATCH_DISK, prepare
 from boxlite.boxes.services import BoxServices
 from boxlite.boxes.stages import Stages
@@ -22,7 +22,7 @@ from boxlite.images.actor import Prepare
 from boxlite.images.config import ImageConfig
 from boxlite.portal.interface import GuestSession
 from boxlite.store.records import StoredBox
-from boxlite.vmm.engine import Vm
+from boxlite.vmm.engine import Vm, VmRecord
 from proto.boxlite.v1 import Disk
 from vmm_ffi.spec import InstanceSpec
 
@@ -74,15 +74,37 @@ async def adopt(box: StoredBox, directory: Path, services: BoxServices, owner: O
     """
     assert box.vm is not None, "a box that runs has a record of its machine"
     paused = box.state is BoxState.PAUSED
-    async with services.engine.adopt(box.vm, directory=directory) as vm:
-        config = box.config or (await services.images.ask(Prepare(box.options.image))).config
-        # Its last runtime may have been killed between the word and the deed.
-        with trio.move_on_after(CONTROL_SECONDS), suppress(OSError):
-            await (vm.pause() if paused else vm.resume())
+    async with _taken_over(box.vm, directory, services, owner) as vm:
+        try:
+            config = box.config or (await services.images.ask(Prepare(box.options.image))).config
+            # Its last runtime may have been killed between the word and the deed.
+            with trio.move_on_after(CONTROL_SECONDS), suppress(OSError):
+                await (vm.pause() if paused else vm.resume())
+        except trio.Cancelled:
+            if owner.keeps():
+                vm.release()
+            raise
         async with open_machine(vm, owner, None, paused=paused) as machine:
             if not paused:
                 await machine.reconnected(None)
             yield Running(machine, config)
+
+
+@asynccontextmanager
+async def _taken_over(record: VmRecord, directory: Path, services: BoxServices, owner: Owner) -> AsyncIterator[Vm]:
+    """As `Engine.adopt`; but a machine that cannot be taken over ends as well, unless its owner keeps it."""
+    failed = taken = False
+    try:
+        async with services.engine.adopt(record, directory=directory) as vm:
+            taken = True
+            yield vm
+    except Exception:
+        failed = True
+        raise
+    finally:
+        if not taken and (failed or not owner.keeps()):
+            with trio.move_on_after(KILL_GRACE, shield=True):
+                await services.engine.put_down(record, directory=directory)
 
 
 @contextmanager
