@@ -67,6 +67,8 @@ proto: setup
 	$(BIN)/python -m proto.generate
 
 bench: setup
+	@$(BIN)/python -m pip install --quiet --editable '.[bench]'
+	$(BIN)/python -m benchmarks actors
 	$(BIN)/python -m benchmarks boxes
 
 docs: setup

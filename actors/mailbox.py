@@ -41,7 +41,8 @@ class _Lane:
     def take(self) -> Letter:
         """The oldest letter; its place goes to the writer who has waited longest."""
         letter = self.letters.popleft()
-        self.admit()
+        if self.writers:
+            self.admit()
         return letter
 
     def admit(self) -> None:
@@ -77,11 +78,12 @@ class Mailbox:
         """Put a letter if there is room, and say whether there was; raises the error that `close` was given."""
         if self._closed is not None:
             raise self._closed()
-        lane = self._lane(priority)
+        lane = (self._priority if priority else self._normal) or self._lane(priority)
         if len(lane.letters) >= self._capacity:
             return False
         lane.letters.append(letter)
-        self.wake()
+        if self._reader is not None:
+            self.wake()
         return True
 
     def announce(self, letter: Letter) -> None:

@@ -56,7 +56,7 @@ class ActorRef:
         waiting for room that the wait itself keeps from coming, as in a handler that tells its own actor.
         """
         await trio.lowlevel.checkpoint_if_cancelled()
-        letter = self._letter(message, None)
+        letter = Letter(message, None) if self._instrument is None else self._letter(message, None)
         if self._mailbox.put_nowait(letter, priority):
             await trio.lowlevel.cancel_shielded_checkpoint()
             return

@@ -1,1 +1,1 @@
-"""Measurements, each beside its limit or a peer in the same run. `python -m benchmarks boxes` or `make bench`."""
+"""Measurements, each beside its limit in the same run. `python -m benchmarks boxes|actors` or `make bench`."""

@@ -1,4 +1,4 @@
-"""`python -m benchmarks boxes [--json FILE] [--samples N]`: measure, and print each figure beside its limit."""
+"""`python -m benchmarks boxes|actors [--json FILE]`: measure, and print each figure beside its limit."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import click
 import trio
 from rich.console import Console
 
-from benchmarks import boxes
-from benchmarks.rows import as_json, as_notes, as_table
+from benchmarks import actors
+from benchmarks.rows import Row, as_json, as_notes, as_table
 
 
 @click.group()
@@ -23,11 +23,27 @@ def main() -> None:
 @click.option("--samples", default=30, show_default=True, type=click.IntRange(3), help="Of each quick measurement.")
 def boxes_command(file: Path | None, samples: int) -> None:
     """Start, exec round trip and streaming of boxes, against the bare engine and the guest's own spawn."""
+    # Not at the top: it brings trio-asyncio, under whose event loop policy xoscar would run at half its speed.
+    from benchmarks import boxes
+
     rows = trio.run(boxes.measure, samples)
+    _show(rows, file, "Boxes", "limit: the bare engine or the guest itself doing the same, in the same run")
+
+
+@main.command("actors")
+@click.option("--json", "file", type=click.Path(dir_okay=False, path_type=Path), help="Write the rows as JSON, too.")
+@click.option("--rounds", default=actors.ROUNDS, show_default=True, type=click.IntRange(1), help="Of each rate.")
+def actors_command(file: Path | None, rounds: int) -> None:
+    """Tell, ask, restarts and memory of actors, against Trio by hand, pykka and xoscar (extra `bench`)."""
+    rows = actors.measure(rounds)
+    _show(rows, file, "Actors", "limit: Trio by hand, or the other library, in the same run")
+
+
+def _show(rows: list[Row], file: Path | None, title: str, caption: str) -> None:
     if file is not None:
         file.write_text(json.dumps(as_json(rows), indent=2) + "\n")
     console = Console(highlight=False)
-    console.print(as_table(rows))
+    console.print(as_table(rows, title, caption))
     console.print(as_notes(rows))
 
 

@@ -11,7 +11,7 @@ from rich.table import Table
 
 @attrs.frozen
 class Row:
-    """`limit` is the same thing done by the bare engine or the guest itself, in the same unit and the same run."""
+    """`limit` is the same thing done by a peer or by the bare parts below, in the same unit and the same run."""
 
     name: str
     value: float
@@ -48,9 +48,9 @@ def as_json(rows: Sequence[Row]) -> list[dict[str, Any]]:
     ]
 
 
-def as_table(rows: Sequence[Row]) -> Table:
+def as_table(rows: Sequence[Row], title: str, caption: str) -> Table:
     """For a person to read; the methods are in `as_notes`."""
-    table = Table(title="Boxes", caption="limit: the bare engine or the guest itself doing the same, in the same run")
+    table = Table(title=title, caption=caption)
     for heading in ("name", "value", "limit", "ratio", "samples"):
         table.add_column(heading, justify="left" if heading == "name" else "right", no_wrap=True)
     for row in rows:
