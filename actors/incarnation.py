@@ -129,7 +129,10 @@ class Incarnation:
             if self._watches is not None:
                 self._watches.end()
             if done is not None:
-                done(self._error)
+                try:
+                    done(self._error)
+                except Exception as failure:
+                    self.crash(failure)
         self._owner.ended(self._error)
 
     def stop(self) -> None:

@@ -239,6 +239,23 @@ async def test_who_asked_and_left_waits_no_longer() -> None:
         assert (first.value, second.value) == ("left", "pong of a")
 
 
+async def test_who_has_its_answer_waits_no_longer_though_it_does_not_know_yet() -> None:
+    """b answers a, and asks it in the next message, without a checkpoint in between."""
+
+    async def hold(actor: Doer) -> None:
+        await release.wait()
+
+    release = trio.Event()
+    async with open_supervisor() as supervisor, trio.open_nursery() as nursery:
+        a, b = [await supervisor.start_child(doer(name)) for name in "ab"]
+        await asking(nursery, b, Do(hold))
+        first = await asking(nursery, a, asks(b, Ping()))
+        second = await asking(nursery, b, asks(a, Ping()))
+        release.set()
+        await settle()
+        assert (first.value, second.value) == ("pong of b", "pong of a")
+
+
 @pytest.mark.parametrize("hook", ["started", "stopped"])
 async def test_the_other_hooks_take_no_messages_either(hook: str) -> None:
     class Selfish(Actor):
