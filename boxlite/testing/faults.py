@@ -141,6 +141,10 @@ class FaultPlan:
         """One more; its `nth` counts from now."""
         self._pending.append((fault, fault.nth))
 
+    def clear(self) -> None:
+        """Nothing goes wrong any more."""
+        self._pending.clear()
+
     def strike(self, stage: Stage, box: str) -> Fault | None:
         """A machine of this box comes to this stage: the fault that strikes there, if there is one."""
         struck = None

@@ -218,8 +218,8 @@ class BoxLifecycle(RuleBasedStateMachine):
             assert (done.outcome, done.stdout, done.stderr) == (command.outcome, command.stdout, command.stderr)
 
     def _lied_to(self) -> bool:
-        """Whether a guest may have told a wrong exit, which nobody can see."""
-        return any("lie at exit" in line for line in self.host.history)
+        """Whether a guest may have told a wrong exit, or kept its last words for itself, which nobody can see."""
+        return any("lie at exit" in line or "lose at output" in line for line in self.host.history)
 
     async def _at_once(self, operations: list[tuple[str, str]]) -> None:
         async def call(operation: str, name: str) -> None:

@@ -82,7 +82,8 @@ class Monitor:
 
     def check_at_rest(self) -> None:
         """Nothing is under way, so store, disk and machines say the same."""
-        stored = {box.id: box for box in self._host.store.load()}
+        # The row of a removed box stays where it could not be deleted, until the next runtime does.
+        stored = {box.id: box for box in self._host.store.load() if box.state is not BoxState.REMOVED}
         running = {machine.box: machine for machine in self._host.machines}
         self.check_machines()
         self.require(
@@ -100,13 +101,12 @@ class Monitor:
         stored = {box.name: box for box in self._host.store.load()}
         for machine in self._host.machines:
             box = stored.get(machine.box)
-            self.require(machine.detached, f"the machine of {machine.box} outlives its runtime")
-            if box is None or box.vm is None:
-                self.require(False, f"the machine of {machine.box} runs, and no record leads to it")
-            else:
-                self.require(
-                    box.vm.process == machine.record.process, f"the record of {box.name} is of another process"
-                )
+            # Where the store was full when it began, its keeper's file is what leads to it.
+            files = self._host.disk.boxes.get(HOME / "boxes" / box.id) if box is not None else None
+            known = [each.process for each in (box and box.vm, files and files.record) if each]
+            self.require(
+                machine.record.process in known, f"the machine of {machine.box} runs, and no record leads to it"
+            )
 
     def _check_transition(self, change: BoxChange) -> None:
         before = self._states.get(change.box_id)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import shlex
 import signal
 from collections.abc import Awaitable, Callable, Mapping
+from functools import lru_cache
 from types import MappingProxyType
 from typing import TypeAlias, final
 
@@ -90,6 +91,12 @@ Programs: TypeAlias = Mapping[str, Program]
 """By the name that is `argv[0]`."""
 
 
+@lru_cache(maxsize=256)
+def numbers(first: int, last: int) -> bytes:
+    """What `seq FIRST LAST` prints."""
+    return "".join(f"{number}\n" for number in range(first, last + 1)).encode()
+
+
 async def _true(process: Process) -> int:
     await process.clock.wait_running()
     return 0
@@ -119,8 +126,7 @@ async def _sleep(process: Process) -> int:
 async def _seq(process: Process) -> int:
     first, last = int(process.argv[1]), int(process.argv[2])
     for start in range(first, last + 1, 4096):
-        numbers = range(start, min(start + 4096, last + 1))
-        await process.write("".join(f"{number}\n" for number in numbers).encode())
+        await process.write(numbers(start, min(start + 4095, last)))
     return 0
 
 

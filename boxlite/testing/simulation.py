@@ -9,6 +9,7 @@ from typing import Final
 import attrs
 import trio
 
+from boxlite.boxes.lifecycle import BoxState
 from boxlite.runtime.runtime import Runtime
 from boxlite.testing.faults import Fault, draw_faults
 from boxlite.testing.host import SimulatedHost, open_host
@@ -119,13 +120,15 @@ async def _live(scenario: Scenario, number: int, host: SimulatedHost, monitor: M
 
 async def _clear(runtime: Runtime, scenario: Scenario, host: SimulatedHost, monitor: Monitor) -> None:
     """Removes every box; then nothing is left of any, and all of the budget is free."""
+    host.faults.clear()
     with trio.move_on_after(PATIENCE) as scope:
         for box in await runtime.list():
             await box.remove(force=True)
         # A removal is answered when nothing of the box is used any more; the rest follows.
         await trio.sleep(_REST)
         monitor.require(not host.machines, f"all boxes are removed, and machines run: {host.machines}")
-        monitor.require(not host.store.load(), f"all boxes are removed, and stored are {host.store.load()}")
+        kept = [box for box in host.store.load() if box.state is not BoxState.REMOVED]
+        monitor.require(not kept, f"all boxes are removed, and stored are {kept}")
         monitor.require(not host.disk.boxes, f"all boxes are removed, and on the disk are {list(host.disk.boxes)}")
         if scenario.memory_mib is not None:
             await runtime.create("builtin/python", memory_mib=scenario.memory_mib, wait=False)

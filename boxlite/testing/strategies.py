@@ -15,6 +15,7 @@ from boxlite.boxes.outcome import Exited, Outcome, Signalled
 from boxlite.boxes.policy import HealthCheck, RestartKind, RestartPolicy
 from boxlite.runtime.runtime import CreateOptions
 from boxlite.testing.faults import POSSIBLE, Fault, FaultKind, Stage
+from boxlite.testing.programs import numbers
 
 _WORD = st.text("abcdefghijklmnopqrstuvwxyz0123456789-_.", min_size=1, max_size=20)
 
@@ -114,8 +115,7 @@ def _copy(data: bytes) -> SampleCommand:
 
 
 def _count(last: int) -> SampleCommand:
-    stdout = "".join(f"{number}\n" for number in range(1, last + 1)).encode()
-    return SampleCommand(("seq", "1", str(last)), Exited(0), stdout=stdout)
+    return SampleCommand(("seq", "1", str(last)), Exited(0), stdout=numbers(1, last))
 
 
 def _sleep(seconds: float) -> SampleCommand:

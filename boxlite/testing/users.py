@@ -16,6 +16,7 @@ from boxlite.errors import BoxCrashed, BoxliteError, OutputGap, RuntimeFailed
 from boxlite.runtime.runtime import Runtime
 from boxlite.testing.host import SimulatedHost
 from boxlite.testing.monitor import Monitor
+from boxlite.testing.programs import numbers
 
 PATIENCE = 3000.0
 """Virtual seconds after which an operation counts as never answered: longer than all deadlines of a box together."""
@@ -93,6 +94,12 @@ class User:
         paused = any(machine.box == name and machine.paused for machine in self._host.machines)
         return paused or self._budget or any("hang at" in line for line in self._host.history)
 
+    def _check_output(self, name: str, output: bytes | None, expected: bytes) -> None:
+        """Complete and in order. Only of a guest that kept its last words for itself nobody can tell."""
+        silenced = any("lose at output" in line for line in self._host.history)
+        complete = output == expected or (silenced and expected.startswith(output or b""))
+        self._monitor.require(complete, f"{name}: {len(output or b'')} of {len(expected)} bytes of output, or others")
+
     async def _attempt(self, operation: Callable[[str], Awaitable[object]], name: str) -> str:
         try:
             return str(await operation(name))
@@ -126,10 +133,10 @@ class User:
         """A command that has no reason to fail says all that it has to say, or how its machine failed it."""
         box = await self._runtime.get(name)
         code, size = self._random.randrange(256), self._random.choice((1, 10, 20_000))
-        expected = "".join(f"{number}\n" for number in range(1, size + 1)).encode()
+        expected = numbers(1, size)
         done = await box.run(["sh", "-c", f"seq 1 {size}; exit {code}"], check=False)
         if isinstance(done.outcome, Exited):
-            self._monitor.require(done.stdout == expected, f"{name}: output of {len(done.stdout or b'')} bytes differs")
+            self._check_output(name, done.stdout, expected)
         return done.outcome
 
     async def _copy(self, name: str) -> object:
@@ -137,7 +144,7 @@ class User:
         data = self._random.randbytes(self._random.choice((0, 10, 200_000)))
         done = await box.run(["cat"], input=data, check=False)
         if isinstance(done.outcome, Exited):
-            self._monitor.require(done.stdout == data, f"{name}: cat has changed its input")
+            self._check_output(name, done.stdout, data)
         return done.outcome
 
     async def _read_a_part(self, name: str) -> object:
@@ -153,7 +160,7 @@ class User:
         """What a command wrote while nobody was attached comes complete, or with a gap that is stated."""
         box = await self._runtime.get(name)
         size = self._random.choice((10, 1000, 400_000))
-        expected = "".join(f"{number}\n" for number in range(1, size + 1)).encode()
+        expected = numbers(1, size)
         execution_id = await box.spawn(["seq", "1", str(size)])
         await trio.sleep(self._random.choice((0.0, 0.1, 10.0)))
         offset = 0
@@ -173,7 +180,7 @@ class User:
                 offset += len(chunk)
             outcome = await execution.wait()
         if isinstance(outcome, Exited):
-            self._monitor.require(offset == len(expected), f"{name}: {offset} of {len(expected)} bytes came")
+            self._check_output(name, expected[:offset], expected)
         return outcome
 
     async def _stop(self, name: str) -> None:

@@ -21,7 +21,7 @@ def test_no_program_is_forgotten_here() -> None:
     assert len(PROGRAMS) == len(SAYS)
 
 
-@pytest.mark.parametrize(("program", "says"), zip(PROGRAMS, SAYS, strict=True), ids=range(len(SAYS)))
+@pytest.mark.parametrize(("program", "says"), [*zip(PROGRAMS, SAYS, strict=True)])
 def test_each_program_of_the_page_runs(program: str, says: str, tmp_path: Path) -> None:
     child = subprocess.run(
         [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False
