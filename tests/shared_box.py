@@ -60,7 +60,7 @@ def open_shared_box(home: Path) -> Iterator[SharedBox]:
     async def live() -> None:
         with scope:
             async with (
-                boxlite.open_runtime(home=home) as runtime,
+                boxlite.open_runtime(home=home, ephemeral=True) as runtime,
                 runtime.open_box("builtin/python", disk_mib=256, boot_timeout=TEST_TIMEOUT) as box,
             ):
                 await box.start()

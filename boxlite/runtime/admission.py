@@ -73,8 +73,10 @@ class Admission:
             raise OverBudget(f"box {box} asks for {_phrase(need)}, and the runtime has {self._budget()} in all")
         await trio.lowlevel.checkpoint_if_cancelled()
         if not self._queue and self._fits(need, self._used):
+            # Claimed before others run, who would see the same room.
+            lease = self.claim(need)
             await trio.lowlevel.cancel_shielded_checkpoint()
-            return self.claim(need)
+            return lease
         if not wait:
             raise OverBudget(
                 f"box {box} asks for {_phrase(need)}; of {self._budget()}, {_phrase(self._used)} are in use and "

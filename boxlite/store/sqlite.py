@@ -48,7 +48,8 @@ _SAVE = f"UPDATE boxes SET {', '.join(f'{name} = :{name}' for name in _CHANGING)
 _DELETE = "DELETE FROM boxes WHERE id = ?"
 _LOAD = f"SELECT {', '.join(_COLUMNS)} FROM boxes ORDER BY number"
 
-_DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+# SQLITE_ERROR too: the statements are always the same, so what they fail at is not what they were written for.
+_DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR)
 _UNWRITABLE = (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN)
 
 
@@ -158,10 +159,16 @@ def load_boxes(connection: sqlite3.Connection, path: str) -> tuple[StoredBox, ..
 
 def check_sound(connection: sqlite3.Connection, path: str) -> None:
     """Raises `StoreDamaged` for what is no sound database, and `StoreFailed` for one of a newer version."""
-    verdict = connection.execute("PRAGMA quick_check(1)").fetchone()
+    try:
+        verdict = connection.execute("PRAGMA quick_check(1)").fetchone()
+    except UnicodeDecodeError as error:
+        # It quotes what it found.
+        raise StoreDamaged(f"the database of boxes {path} is damaged: {error}") from error
     if verdict != ("ok",):
         raise StoreDamaged(f"the database of boxes {path} is damaged: {verdict}")
     version = read_version(connection)
+    if version < 0:
+        raise StoreDamaged(f"the database of boxes {path} is damaged: it has the impossible version {version}")
     if version > VERSION:
         raise StoreFailed(
             f"the database of boxes {path} has version {version}, and this version of boxlite knows {VERSION} at most: "
@@ -172,11 +179,11 @@ def check_sound(connection: sqlite3.Connection, path: str) -> None:
 def describe_failure(path: str, what: str, error: sqlite3.Error) -> StoreFailed | StorageFull:
     """The error of this package for one of SQLite's; `what` could not be done to the database, as a participle."""
     message = f"the database of boxes {path} could not be {what}: {error}"
-    # The low byte is the primary code (sqlite.org/rescode.html); sqlite3 sets none where SQLite was not at fault.
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    # The low byte is the primary code (sqlite.org/rescode.html); there is none for a text that is no UTF-8.
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
     if code == sqlite3.SQLITE_FULL or (code in _UNWRITABLE and _is_full(path)):
         return StorageFull(f"{message}: make room on that file system")
-    if code in _DAMAGED or (code == sqlite3.SQLITE_ERROR and "no such" in str(error)):
+    if code in _DAMAGED:
         return StoreDamaged(message)
     return StoreFailed(message)
 

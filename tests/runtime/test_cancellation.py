@@ -57,7 +57,7 @@ async def walk(operation: Callable[[], Awaitable[None]], check: Callable[[], Awa
 
 async def test_a_runtime_and_a_box_that_is_not_used_can_be_cancelled_at_every_step(home: Path, sockets: Path) -> None:
     async def operation() -> None:
-        async with boxlite.open_runtime(home=home) as runtime, runtime.open_box(IMAGE, name="b") as box:
+        async with boxlite.open_runtime(home=home, ephemeral=True) as runtime, runtime.open_box(IMAGE, name="b") as box:
             await box.status()
             await box.stop()
 
@@ -76,7 +76,7 @@ async def test_a_runtime_and_a_box_that_is_not_used_can_be_cancelled_at_every_st
 async def test_create_start_stop_and_remove_can_be_cancelled_at_every_step(home: Path, sockets: Path) -> None:
     """After each, the runtime knows no more boxes, machines, sockets or disks than before, and makes new ones."""
     with nothing_left(home, sockets), trio.fail_after(LIMIT):
-        async with boxlite.open_runtime(home=home) as runtime:
+        async with boxlite.open_runtime(home=home, ephemeral=True) as runtime:
 
             async def operation() -> None:
                 box = await runtime.create(IMAGE, name="b", disk_mib=64)
@@ -98,7 +98,7 @@ async def test_create_start_stop_and_remove_can_be_cancelled_at_every_step(home:
 async def test_a_removal_can_be_cancelled_at_every_step(home: Path, sockets: Path) -> None:
     """A removal that has begun goes on without its caller, and the name is free when a new box wants it."""
     with trio.fail_after(LIMIT):
-        async with boxlite.open_runtime(home=home) as runtime:
+        async with boxlite.open_runtime(home=home, ephemeral=True) as runtime:
             boxes: list[boxlite.Box] = []
 
             async def operation() -> None:
@@ -123,7 +123,10 @@ async def test_commands_can_be_cancelled_at_every_step(home: Path, sockets: Path
     """After each, no process of the command is left in the box, its children included, and the box goes on."""
     command = ["sh", "-c", "sleep 1007 & cat; sleep 1008"]
     with nothing_left(home, sockets), trio.fail_after(LIMIT):
-        async with boxlite.open_runtime(home=home) as runtime, runtime.open_box(IMAGE, disk_mib=64) as box:
+        async with (
+            boxlite.open_runtime(home=home, ephemeral=True) as runtime,
+            runtime.open_box(IMAGE, disk_mib=64) as box,
+        ):
             await box.start()
 
             async def live() -> None:
@@ -154,7 +157,10 @@ async def test_a_boot_can_be_cancelled_at_any_step_of_any_task(home: Path, socke
 
     async def operation() -> None:
         nonlocal running
-        async with boxlite.open_runtime(home=home) as runtime, runtime.open_box(IMAGE, disk_mib=64) as box:
+        async with (
+            boxlite.open_runtime(home=home, ephemeral=True) as runtime,
+            runtime.open_box(IMAGE, disk_mib=64) as box,
+        ):
             await box.start()
             running = True
 

@@ -24,7 +24,7 @@ HOST = """
 import boxlite, trio
 
 async def main():
-    async with boxlite.open_runtime() as runtime, runtime.open_box("builtin/python", disk_mib=64) as box:
+    async with boxlite.open_runtime(ephemeral=True) as runtime, runtime.open_box("builtin/python", disk_mib=64) as box:
         await box.start()
         print((await box.status()).pid, flush=True)
         await trio.sleep_forever()
@@ -35,14 +35,14 @@ trio.run(main)
 
 @contextlib.asynccontextmanager
 async def running_box(home: Path) -> AsyncIterator[boxlite.Box]:
-    async with boxlite.open_runtime(home=home) as runtime, runtime.open_box(IMAGE, disk_mib=64) as box:
+    async with boxlite.open_runtime(home=home, ephemeral=True) as runtime, runtime.open_box(IMAGE, disk_mib=64) as box:
         await box.start()
         yield box
 
 
 async def test_the_end_of_the_block_leaves_nothing(home: Path, sockets: Path) -> None:
     with trio.fail_after(LIMIT), nothing_left(home, sockets):
-        async with boxlite.open_runtime(home=home) as runtime:
+        async with boxlite.open_runtime(home=home, ephemeral=True) as runtime:
             box = await runtime.create(IMAGE, disk_mib=64)
             await box.start()
             assert machines(sockets) == {(await box.status()).pid}
@@ -74,7 +74,7 @@ async def test_cancellation_leaves_nothing_also_of_what_still_starts(home: Path,
     """One deadline stops it all: a command in one box, the boot of another."""
     with trio.fail_after(LIMIT), nothing_left(home, sockets):
         with trio.CancelScope() as scope:
-            async with boxlite.open_runtime(home=home) as runtime, trio.open_nursery() as nursery:
+            async with boxlite.open_runtime(home=home, ephemeral=True) as runtime, trio.open_nursery() as nursery:
                 box, other = [await runtime.create(IMAGE, disk_mib=64) for _ in range(2)]
                 await box.start()
                 nursery.start_soon(box.run, ["sleep", "1000"])
@@ -94,9 +94,9 @@ async def test_a_host_that_is_ended_by_a_signal_takes_its_machines_with_it(
     does not notice.
     """
     with trio.fail_after(LIMIT), nothing_left(home, sockets):
-        async with boxlite.open_runtime(home=home) as neighbour:
+        async with boxlite.open_runtime(home=home, ephemeral=True) as neighbour:
             await end_a_host_by(number, home, sockets)
-            async with boxlite.open_runtime(home=home) as runtime:
+            async with boxlite.open_runtime(home=home, ephemeral=True) as runtime:
                 assert await runtime.list() == ()
                 assert box_files(home, sockets) == []
             await neighbour.create(IMAGE)
@@ -127,7 +127,7 @@ async def end_a_host_by(number: signal.Signals, home: Path, sockets: Path) -> No
 async def test_a_machine_that_is_killed_fails_what_waits_for_it_and_nothing_else(home: Path, sockets: Path) -> None:
     """Its box has failed with the cause, is not started by mere use, and starts again with its disk as it was."""
     with trio.fail_after(LIMIT), nothing_left(home, sockets):
-        async with boxlite.open_runtime(home=home) as runtime:
+        async with boxlite.open_runtime(home=home, ephemeral=True) as runtime:
             box, other = [await runtime.create(IMAGE, name=name, disk_mib=64) for name in ("box", "other")]
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(box.start)
@@ -179,7 +179,7 @@ async def test_four_boxes_at_once_run_eight_commands_each_and_lose_nothing(home:
         assert done.stderr == expected
 
     with trio.fail_after(LIMIT), nothing_left(home, sockets):
-        async with boxlite.open_runtime(home=home) as runtime, trio.open_nursery() as nursery:
+        async with boxlite.open_runtime(home=home, ephemeral=True) as runtime, trio.open_nursery() as nursery:
             for name in ("a", "b", "c", "d"):
                 box = await runtime.create(IMAGE, name=name, memory_mib=192, disk_mib=64)
                 for number in range(8):

@@ -24,7 +24,7 @@ LIMIT = 240
 
 async def test_names_are_unique_until_their_box_is_removed(home: Path, sockets: Path) -> None:
     """The list keeps the order of creation, and a handle that was found is as good as the one that was made."""
-    async with boxlite.open_runtime(home=home) as runtime:
+    async with boxlite.open_runtime(home=home, ephemeral=True) as runtime:
         first = await runtime.create("builtin/python", name="b")
         await runtime.create("builtin/python", name="a")
         with pytest.raises(boxlite.BoxExists, match=r"box b: .*choose another name, or remove that one"):
@@ -47,7 +47,7 @@ async def test_names_are_unique_until_their_box_is_removed(home: Path, sockets: 
 async def test_many_tasks_create_boxes_of_one_name_and_one_of_them_gets_it(home: Path, sockets: Path) -> None:
     made: list[boxlite.Box] = []
     refused: list[boxlite.BoxExists] = []
-    async with boxlite.open_runtime(home=home) as runtime:
+    async with boxlite.open_runtime(home=home, ephemeral=True) as runtime:
 
         async def create() -> None:
             try:
@@ -64,14 +64,14 @@ async def test_many_tasks_create_boxes_of_one_name_and_one_of_them_gets_it(home:
 
 
 async def test_a_block_s_box_may_be_removed_within_it(home: Path, sockets: Path) -> None:
-    async with boxlite.open_runtime(home=home) as runtime:
+    async with boxlite.open_runtime(home=home, ephemeral=True) as runtime:
         async with runtime.open_box("builtin/python") as box:
             await box.remove()
         assert await runtime.list() == ()
 
 
 async def test_after_the_block_everything_raises_runtime_closed(home: Path, sockets: Path) -> None:
-    async with boxlite.open_runtime(home=home) as runtime:
+    async with boxlite.open_runtime(home=home, ephemeral=True) as runtime:
         box = await runtime.create("builtin/python", name="b")
         removed = await runtime.create("builtin/python", name="r")
         await removed.remove()
@@ -105,7 +105,7 @@ async def test_a_runtime_that_ends_refuses_new_boxes_without_failing(
                 ends.append(error)
 
     with trio.fail_after(LIMIT):
-        async with trio.open_nursery() as nursery, boxlite.open_runtime(home=home) as runtime:
+        async with trio.open_nursery() as nursery, boxlite.open_runtime(home=home, ephemeral=True) as runtime:
             for _ in range(5):
                 nursery.start_soon(create_on_and_on, runtime)
             await trio.sleep(0.05)
@@ -116,8 +116,8 @@ async def test_a_runtime_that_ends_refuses_new_boxes_without_failing(
 async def test_two_runtimes_on_one_home_and_the_program_s_own_asyncio_loop(home: Path, sockets: Path) -> None:
     """Each has its boxes and its names, and one can end while the other goes on."""
     with trio.fail_after(LIMIT), nothing_left(home, sockets):
-        async with trio_asyncio.open_loop() as loop, boxlite.open_runtime(home=home) as one:
-            async with boxlite.open_runtime(home=home) as two:
+        async with trio_asyncio.open_loop() as loop, boxlite.open_runtime(home=home, ephemeral=True) as one:
+            async with boxlite.open_runtime(home=home, ephemeral=True) as two:
                 box, other = [await runtime.create("builtin/python", name="b") for runtime in (one, two)]
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(box.start)
@@ -134,7 +134,10 @@ async def test_a_start_without_an_engine_names_the_remedy(
     home: Path, sockets: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The box has failed by that cause, and mere use says so."""
-    async with boxlite.open_runtime(home=home) as runtime, runtime.open_box("builtin/python", name="b") as box:
+    async with (
+        boxlite.open_runtime(home=home, ephemeral=True) as runtime,
+        runtime.open_box("builtin/python", name="b") as box,
+    ):
         monkeypatch.setenv("PATH", "")
         with pytest.raises(boxlite.EngineUnavailable, match="apt-get install qemu-system-x86"):
             await box.start()
@@ -147,7 +150,7 @@ async def test_a_start_without_an_engine_names_the_remedy(
 
 async def test_an_engine_of_another_name_is_refused_before_anything_starts(home: Path, sockets: Path) -> None:
     with nothing_left(home, sockets), pytest.raises(boxlite.InvalidOptions, match=r"'auto'.*not 'vmware'"):
-        async with boxlite.open_runtime(home=home, engine="vmware"):
+        async with boxlite.open_runtime(home=home, ephemeral=True, engine="vmware"):
             pass
 
 
@@ -165,7 +168,7 @@ async def test_a_runtime_whose_own_actor_crashes_again_and_again_fails(
     failures: list[boxlite.RuntimeFailed] = []
     with nothing_left(home, sockets), trio.fail_after(LIMIT):
         try:
-            async with boxlite.open_runtime(home=home) as runtime:
+            async with boxlite.open_runtime(home=home, ephemeral=True) as runtime:
                 try:
                     while True:
                         with contextlib.suppress(boxlite.RuntimeClosed):
@@ -192,7 +195,10 @@ async def test_without_its_zygote_boxes_fail_with_the_cause_and_the_block_can_be
 ) -> None:
     with nothing_left(home, sockets), trio.fail_after(LIMIT):
         mine = children(os.getpid())
-        async with boxlite.open_runtime(home=home) as runtime, runtime.open_box("builtin/python") as box:
+        async with (
+            boxlite.open_runtime(home=home, ephemeral=True) as runtime,
+            runtime.open_box("builtin/python") as box,
+        ):
             await box.start()
             pid = (await box.status()).pid
             assert pid is not None
