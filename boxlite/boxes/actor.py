@@ -156,7 +156,8 @@ class BoxActor(Actor):
     def _stop(self, message: Message[None], grace: float) -> None:
         life, state = self._current, self._state
         if state is not BoxState.STOPPING:
-            self._move(BoxEvent.STOP, stopped_by_hand=True)
+            cause = self._transitions.record.box.cause if state in _DOWN else ""
+            self._move(BoxEvent.STOP, cause=cause, stopped_by_hand=True)
         self._refuse(self._next)
         if life is not None:
             self._stoppers.append(self.defer(message))

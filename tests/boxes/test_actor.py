@@ -15,8 +15,9 @@ import trio
 
 import boxlite
 from actors import Actor, ChildSpec, Message, open_supervisor
-from boxlite.boxes.actor import BoxActor, Stop
+from boxlite.boxes.actor import BoxActor
 from boxlite.boxes.box import MAX_STOP_GRACE, Box
+from boxlite.boxes.messages import Stop
 from boxlite.boxes.options import BoxOptions
 from boxlite.images.reference import parse_reference
 from tests.leftovers import box_files, machines, nothing_left
@@ -27,7 +28,10 @@ IMAGE = "builtin/python"
 
 @asynccontextmanager
 async def new_box(home: Path, name: str = "b") -> AsyncIterator[boxlite.Box]:
-    async with boxlite.open_runtime(home=home) as runtime, runtime.open_box(IMAGE, name=name, disk_mib=64) as box:
+    async with (
+        boxlite.open_runtime(home=home, ephemeral=True) as runtime,
+        runtime.open_box(IMAGE, name=name, disk_mib=64) as box,
+    ):
         yield box
 
 
@@ -102,7 +106,7 @@ async def test_a_stop_gives_processes_their_grace_and_then_kills_them(home: Path
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(box.stop, 2)
                     await state_is(box, boxlite.BoxState.STOPPING)
-                    nursery.start_soon(box.stop, 0)
+                    nursery.start_soon(box.stop, 60)
                     with pytest.raises(boxlite.IllegalTransition, match=r"'start' is not possible.*stopping"):
                         await box.start()
                 assert await asked.stdout.receive_some() == b"asked\n"
@@ -136,7 +140,7 @@ async def test_a_stop_ends_a_start_for_those_who_wait_for_it(home: Path, sockets
 async def test_a_forced_removal_ends_a_start_and_frees_the_name(home: Path, sockets: Path, pause: float) -> None:
     """However many ask for it at once."""
     with trio.fail_after(LIMIT), nothing_left(home, sockets):
-        async with boxlite.open_runtime(home=home) as runtime:
+        async with boxlite.open_runtime(home=home, ephemeral=True) as runtime:
             box = await runtime.create(IMAGE, name="b", disk_mib=64)
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(wait_in_vain, box)
@@ -184,7 +188,7 @@ async def test_a_crash_of_a_box_s_actor_ends_that_box_and_no_other(
 ) -> None:
     """Whoever waits, and whoever comes later, hears of the crash; removing the box frees its name."""
     with trio.fail_after(LIMIT), nothing_left(home, sockets):
-        async with boxlite.open_runtime(home=home) as runtime:
+        async with boxlite.open_runtime(home=home, ephemeral=True) as runtime:
             box, other = [await runtime.create(IMAGE, name=name, disk_mib=64) for name in ("box", "other")]
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(box.start)
@@ -238,10 +242,10 @@ async def test_what_was_not_raised_on_purpose_fails_the_start_and_not_the_actor(
     async def no_room(path: Path, size_mib: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("boxlite.boxes.boot.make_scratch_disk", no_room)
+    monkeypatch.setattr("boxlite.boxes.storage.make_scratch_disk", no_room)
     with trio.fail_after(LIMIT):
         async with new_box(home) as box:
-            with pytest.raises(boxlite.BootFailed, match=r"box b: the start failed: .*No space left") as caught:
+            with pytest.raises(boxlite.StorageFull, match=r"No space left") as caught:
                 await box.start()
             assert isinstance(caught.value.__cause__, OSError)
             assert (await box.status()).state is boxlite.BoxState.FAILED

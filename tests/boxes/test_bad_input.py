@@ -174,7 +174,7 @@ async def test_an_impossible_timeout(box: boxlite.Box) -> None:
 async def failed_start(home: Path, image: str, error: type[Exception]) -> str:
     """The message with which a box of this image does not start; nothing of it is left but its name and the cause."""
     with trio.fail_after(TEST_TIMEOUT):
-        async with boxlite.open_runtime(home=home) as runtime:
+        async with boxlite.open_runtime(home=home, ephemeral=True) as runtime:
             box = await runtime.create(image, name="broken")
             assert (await box.status()).state is BoxState.CONFIGURED
             with pytest.raises(error) as caught:
@@ -217,7 +217,7 @@ def image_of_one_layer(layout: Path) -> Path:
 
 
 async def test_what_is_no_images_name(home: Path) -> None:
-    async with boxlite.open_runtime(home=home) as runtime:
+    async with boxlite.open_runtime(home=home, ephemeral=True) as runtime:
         for image in ("", "python", "oci:", "docker://alpine", "builtin/../x"):
             with pytest.raises((boxlite.InvalidReference, boxlite.ImageNotFound)):
                 await runtime.create(image)

@@ -165,7 +165,10 @@ async def test_a_memory_hog_dies_alone(box: boxlite.Box) -> None:
 
 async def test_a_full_disk_is_the_commands_error_and_the_box_goes_on(home: Path) -> None:
     with trio.fail_after(TEST_TIMEOUT):
-        async with boxlite.open_runtime(home=home) as runtime, runtime.open_box("builtin/python", disk_mib=16) as box:
+        async with (
+            boxlite.open_runtime(home=home, ephemeral=True) as runtime,
+            runtime.open_box("builtin/python", disk_mib=16) as box,
+        ):
             done = await box.run(["dd", "if=/dev/zero", "of=/big", "bs=64k"], check=False)
             assert done.outcome == Exited(1)
             assert b"No space left on device" in (done.stderr or b"")
@@ -177,7 +180,10 @@ async def test_a_full_disk_is_the_commands_error_and_the_box_goes_on(home: Path)
 async def test_a_fork_bomb_harms_its_own_box_alone(home: Path, shared_box: SharedBox) -> None:
     """Its timeout is kept even where the guest has no time left to keep it, and the box can be removed."""
     with trio.fail_after(TEST_TIMEOUT):
-        async with boxlite.open_runtime(home=home) as runtime, runtime.open_box("builtin/python") as box:
+        async with (
+            boxlite.open_runtime(home=home, ephemeral=True) as runtime,
+            runtime.open_box("builtin/python") as box,
+        ):
             await box.start()
             bomb = "bomb() { bomb | bomb & }; bomb; sleep 60"
             assert (await box.run(shell(bomb), timeout=2, check=False)).outcome == boxlite.TimedOut()
@@ -222,7 +228,7 @@ async def test_an_images_configuration_is_honoured_as_docker_exec_does(home: Pat
     script = shell("echo $A $B $C $HOME $PATH; id -u; id -G; pwd")
     with trio.fail_after(TEST_TIMEOUT):
         async with (
-            boxlite.open_runtime(home=home) as runtime,
+            boxlite.open_runtime(home=home, ephemeral=True) as runtime,
             runtime.open_box(image, disk_mib=64, env={"B": "box"}) as box,
         ):
             assert (await box.run(script)).stdout == b"image box /srv/app /bin\n1000\n1000 60\n/srv/app\n"

@@ -2,208 +2,71 @@
 
 from __future__ import annotations
 
-import json
-import os
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TypeAlias, cast
 
-import attrs
 import pytest
 import trio
+from trio.testing import MockClock
 
 import boxlite
-from boxlite.boxes.machine import PROTOCOL, open_machine
 from boxlite.boxes.scratch import make_scratch_disk
-from boxlite.portal.loop import open_asyncio_loop
 from boxlite.runtime import parts
-from boxlite.vmm.console import Console
-from boxlite.vmm.process import VmExit, VmProcess
-from boxlite.vmm.zygote import Zygote
+from boxlite.testing.faults import Fault, FaultKind, Stage
+from boxlite.testing.host import open_host
+from boxlite.testing.runtime import open_simulated_runtime
 from tests.leftovers import nothing_left
-from vmm_ffi.spec import AGENT_PORT, READY_PORT, DiskSpec, InstanceSpec, VmmKind
 
 LIMIT = 240
 IMAGE = "builtin/python"
-LAST_WORDS = "the guest's last words"
+BOOT_STAGES = (Stage.KERNEL, Stage.AGENT, Stage.READY, Stage.INIT, Stage.CONTAINER)
 
 
-@attrs.frozen
-class Guest:
-    """A machine's place: its ends of the sockets, the nonce that it was given, and its process."""
-
-    agent: trio.SocketStream
-    ready: trio.SocketStream
-    nonce: str
-    process: VmProcess
-
-    async def say_ready(self) -> None:
-        await self.ready.send_all(json.dumps({"nonce": self.nonce, "protocol": PROTOCOL}).encode() + b"\n")
-
-
-Behaviour: TypeAlias = Callable[[Guest], Awaitable[object]]
-
-
-class FakeZygote:
-    """Spawns no machine: a task of the test behaves in its place, until it is killed."""
-
-    def __init__(self, nursery: trio.Nursery, behave: Behaviour) -> None:
-        self.process: VmProcess | None = None
-        self._nursery = nursery
-        self._behave = behave
-
-    async def spawn(self, spec: InstanceSpec) -> VmProcess:
-        read_end, write_end = os.pipe()
-        os.write(write_end, LAST_WORDS.encode())
-        os.close(write_end)
-        console = Console()
-        await console.drain(trio.lowlevel.FdStream(read_end))
-        self.process = VmProcess(1 << 22, console, self._kill)
-        paths = {port.number: port.path for port in spec.ports}
-        agent = await trio.open_unix_socket(paths[AGENT_PORT])
-        ready = await trio.open_unix_socket(paths[READY_PORT])
-        nonce = spec.kernel_args[-1].partition("=")[2]
-        self._nursery.start_soon(self._live, Guest(agent, ready, nonce, self.process))
-        return self.process
-
-    async def _live(self, guest: Guest) -> None:
-        async with guest.agent, guest.ready:
-            await self._behave(guest)
-            await trio.sleep_forever()
-
-    def _kill(self, number: int) -> None:
-        assert self.process is not None
-        self.process.set_ended(VmExit(signal=number))
-
-
-@asynccontextmanager
-async def machine_of(behave: Behaviour, sockets: Path, boot_timeout: float | None = None) -> AsyncIterator[None]:
-    spec = InstanceSpec(box_id="b", kind=VmmKind.QEMU, kernel="/kernel", disks=(DiskSpec("/disk", "root"),))
-    async with open_asyncio_loop() as loop, trio.open_nursery() as nursery:
-        zygote = FakeZygote(nursery, behave)
-        try:
-            async with open_machine(
-                "b",
-                spec,
-                hostname="b",
-                sockets=sockets,
-                zygote=cast(Zygote, zygote),
-                loop=loop,
-                boot_timeout=boot_timeout,
-            ):
-                yield
-        finally:
-            nursery.cancel_scope.cancel()
-            assert zygote.process is not None
-            assert zygote.process.exit is not None
-            assert os.listdir(sockets) == []
-
-
-async def boot_failure(behave: Behaviour, sockets: Path, boot_timeout: float | None = None) -> boxlite.BootFailed:
-    """Why the start failed; asserts that the console is part of the evidence."""
-    with (
-        trio.fail_after(LIMIT),
-        pytest.RaisesGroup(boxlite.BootFailed, flatten_subgroups=True, allow_unwrapped=True) as caught,
-    ):
-        async with machine_of(behave, sockets, boot_timeout):
-            raise AssertionError("it came up")
-    error: BaseException = caught.value
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    assert isinstance(error, boxlite.BootFailed)
-    assert error.console == LAST_WORDS
-    assert LAST_WORDS in str(error)
-    return error
-
-
-@pytest.mark.parametrize(
-    ("notice", "complaint"),
-    [
-        (b'{"nonce": "0123", "protocol": 1}\n', "is not for this boot"),
-        (b'{"nonce": "", "protocol": 1}\n', "is not for this boot"),
-        (b'{"nonce": "\\ud800", "protocol": 1}\n', "is malformed"),
-        (b'{"nonce": 5, "protocol": 1}\n', "is malformed"),
-        (b'{"nonce": null}\n', "is malformed"),
-        (b'{"protocol": 1}\n', "is malformed"),
-        (b'"nonce"\n', "is malformed"),
-        (b"[" * 500 + b"\n", "is malformed"),
-        (b"\xff\0\n", "is malformed"),
-        (b"\n", "is malformed"),
-        (b"x" * 100_000, "talked nonsense"),
-    ],
-)
-async def test_a_ready_notice_that_is_not_this_boot_s_fails_the_start(
-    sockets: Path, notice: bytes, complaint: str
+@pytest.mark.parametrize("kind", [FaultKind.DIE, FaultKind.PANIC, FaultKind.HANG])
+@pytest.mark.parametrize("stage", BOOT_STAGES)
+async def test_a_machine_that_does_not_get_ready_fails_its_start_and_the_next_one_works(
+    stage: Stage, kind: FaultKind, autojump_clock: MockClock
 ) -> None:
-    async def lie(guest: Guest) -> None:
-        try:
-            await guest.ready.send_all(notice)
-        except trio.BrokenResourceError:
-            return  # The host does not listen to all of it.
-
-    assert complaint in (await boot_failure(lie, sockets)).reason
-
-
-async def test_an_agent_of_another_version_is_told_apart(sockets: Path) -> None:
-    async def speak_another_version(guest: Guest) -> None:
-        await guest.ready.send_all(json.dumps({"nonce": guest.nonce, "protocol": 2}).encode() + b"\n")
-
-    assert (
-        "speaks version 2 of the protocol, and this host 1"
-        in (await boot_failure(speak_another_version, sockets)).reason
-    )
+    """Wherever it dies or hangs; nothing of it is left."""
+    async with (
+        open_host(faults=[Fault(stage, kind)]) as host,
+        open_simulated_runtime(host=host) as runtime,
+        runtime.open_box(IMAGE, boot_timeout=60) as box,
+    ):
+        with pytest.raises(boxlite.BootFailed) as caught:
+            await box.start()
+        expected = "not ready within 60 seconds" if kind is FaultKind.HANG else "its process|did not set itself up"
+        assert caught.match(expected)
+        assert host.machines == ()
+        status = await box.status()
+        assert (status.state, status.cause, status.pid) == (boxlite.BoxState.FAILED, str(caught.value), None)
+        await box.start()
+        assert len(host.machines) == 1
 
 
-async def test_a_notice_may_come_in_pieces_and_half_of_one_is_none(sockets: Path) -> None:
-    async def hang_up_in_the_middle(guest: Guest) -> None:
-        for byte in b'{"nonce"':
-            await guest.ready.send_all(bytes([byte]))
-        await guest.ready.aclose()
-
-    assert "hung up" in (await boot_failure(hang_up_in_the_middle, sockets)).reason
-
-
-async def test_the_end_of_the_machine_ends_the_wait_for_its_notice(sockets: Path) -> None:
-    async def die(guest: Guest) -> None:
-        guest.process.set_ended(VmExit(code=1))
-
-    reason = (await boot_failure(die, sockets)).reason
-    assert reason == "its process exited with status 1 before the guest was ready"
+@pytest.mark.parametrize("kind", [FaultKind.DROP, FaultKind.REFUSE])
+@pytest.mark.parametrize("stage", [Stage.INIT, Stage.CONTAINER])
+async def test_a_guest_that_says_ready_and_then_breaks_the_portal_fails_the_start(
+    stage: Stage, kind: FaultKind, autojump_clock: MockClock
+) -> None:
+    async with (
+        open_simulated_runtime(faults=[Fault(stage, kind)]) as runtime,
+        runtime.open_box(IMAGE) as box,
+    ):
+        with pytest.raises(boxlite.BootFailed, match="the guest did not set itself up"):
+            await box.start()
 
 
-async def never_get_ready(guest: Guest) -> None:
-    await trio.sleep_forever()
-
-
-async def get_ready_and_hang(guest: Guest) -> None:
-    await guest.say_ready()
-
-
-async def drip(guest: Guest) -> None:
-    while True:
-        await guest.ready.send_all(b"")
-        await trio.sleep(0.01)
-
-
-@pytest.mark.parametrize("behave", [never_get_ready, get_ready_and_hang, drip])
-async def test_the_boot_timeout_ends_the_wait_for_a_guest_that_hangs(sockets: Path, behave: Behaviour) -> None:
-    """Whether it hangs before its notice or after it."""
-    assert (await boot_failure(behave, sockets, 0.2)).reason == "the guest was not ready within 0.2 seconds"
-
-
-async def test_a_guest_that_says_ready_and_then_breaks_the_portal_fails_the_start(sockets: Path) -> None:
-    async def break_http2(guest: Guest) -> None:
-        await guest.say_ready()
-        # SETTINGS of a length that RFC 9113 (6.5) forbids.
-        await guest.agent.send_all(b"\0\0\5\4\0\0\0\0\0junk!")
-
-    async def hang_up(guest: Guest) -> None:
-        await guest.say_ready()
-        await guest.agent.aclose()
-
-    for behave in (break_http2, hang_up):
-        assert "the guest did not set itself up" in (await boot_failure(behave, sockets)).reason
+async def test_a_start_without_a_timeout_waits_as_long_as_its_caller(autojump_clock: MockClock) -> None:
+    async with (
+        open_simulated_runtime(faults=[Fault(Stage.AGENT, FaultKind.HANG)]) as runtime,
+        runtime.open_box(IMAGE) as box,
+    ):
+        with trio.move_on_after(10_000) as scope:
+            await box.start()
+        assert scope.cancelled_caught
+        # It is being undone by now.
+        await trio.sleep(1)
+        assert (await box.status()).state is boxlite.BoxState.CONFIGURED
 
 
 async def test_a_guest_that_panics_fails_the_start_with_the_kernel_s_words(
@@ -218,7 +81,10 @@ async def test_a_guest_that_panics_fails_the_start_with_the_kernel_s_words(
 
     monkeypatch.setattr(parts, "ensure_guest_root", empty_root)
     with trio.fail_after(LIMIT), nothing_left(home, sockets):
-        async with boxlite.open_runtime(home=home) as runtime, runtime.open_box(IMAGE, disk_mib=64) as box:
+        async with (
+            boxlite.open_runtime(home=home, ephemeral=True) as runtime,
+            runtime.open_box(IMAGE, disk_mib=64) as box,
+        ):
             with pytest.raises(boxlite.BootFailed, match="before the guest was ready") as caught:
                 await box.start()
             assert "Kernel panic" in caught.value.console
@@ -231,9 +97,15 @@ async def test_a_boot_timeout_and_a_kernel_that_is_none_fail_the_start_of_a_real
     kernel = tmp_path / "kernel.elf"
     kernel.write_bytes(b"no kernel" * 1000)
     with trio.fail_after(LIMIT), nothing_left(home, sockets):
-        async with boxlite.open_runtime(home=home) as runtime, runtime.open_box(IMAGE, boot_timeout=1) as box:
+        async with (
+            boxlite.open_runtime(home=home, ephemeral=True) as runtime,
+            runtime.open_box(IMAGE, boot_timeout=1) as box,
+        ):
             with pytest.raises(boxlite.BootFailed, match="not ready within 1 seconds"):
                 await box.start()
-        async with boxlite.open_runtime(home=home, kernel=kernel) as runtime, runtime.open_box(IMAGE) as box:
+        async with (
+            boxlite.open_runtime(home=home, ephemeral=True, kernel=kernel) as runtime,
+            runtime.open_box(IMAGE) as box,
+        ):
             with pytest.raises(boxlite.BootFailed, match=r"(?s)its process exited .*kernel"):
                 await box.start()
