@@ -60,6 +60,7 @@ from boxlite.errors import (
     WorkdirNotFound,
     ZygoteError,
 )
+from boxlite.metrics.snapshot import BoxMetrics, RuntimeMetrics
 from boxlite.runtime.events import EventsLost
 from boxlite.runtime.opening import open_runtime
 from boxlite.runtime.runtime import Runtime
@@ -74,6 +75,7 @@ __all__ = [
     "BoxError",
     "BoxEvent",
     "BoxExists",
+    "BoxMetrics",
     "BoxNotFound",
     "BoxNotRunning",
     "BoxOptions",
@@ -120,6 +122,7 @@ __all__ = [
     "Runtime",
     "RuntimeClosed",
     "RuntimeFailed",
+    "RuntimeMetrics",
     "Signalled",
     "SocketPathTooLong",
     "StorageFull",

@@ -27,6 +27,8 @@ from boxlite.boxes.options import BoxOptions
 from boxlite.boxes.run import MAX_OUTPUT, Completed, run_command
 from boxlite.boxes.text import Text
 from boxlite.errors import BoxCrashed, BoxliteError, BoxNotFound, InvalidCommand, RuntimeClosed
+from boxlite.metrics.counters import BoxMeter
+from boxlite.metrics.snapshot import BoxMetrics, measure_box
 from boxlite.runtime.messages import ForgetBox, ListBoxes
 
 R = TypeVar("R")
@@ -46,10 +48,11 @@ class Box:
     the end of its runtime every method raises `RuntimeClosed`, and after its removal `BoxNotFound`.
     """
 
-    def __init__(self, options: BoxOptions, ref: ActorRef, runtime: ActorRef) -> None:
+    def __init__(self, options: BoxOptions, ref: ActorRef, runtime: ActorRef, meter: BoxMeter) -> None:
         self._options = options
         self._ref = ref
         self._runtime = runtime
+        self._meter = meter
 
     def __repr__(self) -> str:
         return f"<Box {self.name} of {self._options.image}>"
@@ -122,6 +125,13 @@ class Box:
     async def status(self) -> BoxStatus:
         """Its state, and why it is in it."""
         return await self._ask(GetStatus())
+
+    def metrics(self) -> BoxMetrics:
+        """What was counted since its runtime opened, and what its machine uses now; also of one that is gone.
+
+        Asks nobody, and may be called from any thread.
+        """
+        return measure_box(self._meter)
 
     async def run(
         self,

@@ -9,10 +9,17 @@ from typing import NoReturn
 
 import click
 
+from boxlite.cli.completion import completion
+from boxlite.cli.create import create
 from boxlite.cli.descriptors import STDOUT, open_missing
 from boxlite.cli.doctor import doctor
+from boxlite.cli.execute import attach, execute
 from boxlite.cli.failure import BROKEN_PIPE, FAILURE, report
+from boxlite.cli.lifecycle import pause, restart, rm, start, stop, unpause
+from boxlite.cli.listing import inspect, ls
+from boxlite.cli.logs import logs
 from boxlite.cli.run import run
+from boxlite.cli.stats import stats
 
 
 class _Commands(click.Group):
@@ -31,12 +38,20 @@ class _Commands(click.Group):
 @click.group(cls=_Commands, name="boxlite", context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 @click.version_option(package_name="boxlite-trio", prog_name="boxlite")
-def cli(debug: bool) -> None:
+@click.pass_context
+def cli(ctx: click.Context, debug: bool) -> None:
     """Run commands in micro-VMs: each box is a real virtual machine."""
+    if os.environ.get("NO_COLOR"):  # https://no-color.org
+        ctx.color = False
 
 
-cli.add_command(run)
-cli.add_command(doctor)
+for command in (
+    *(run, create, start, stop, restart, pause, unpause, rm),
+    *(execute, attach, logs, ls, inspect, stats),
+    *(doctor, completion),
+):
+    cli.add_command(command)
+cli.add_command(ls, name="ps")
 
 
 def main() -> NoReturn:

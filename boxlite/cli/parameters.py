@@ -13,6 +13,8 @@ import click
 _MIB = 1 << 20
 _LONGEST = 1e9
 _SIZE = re.compile(r"([0-9]{1,18}(?:\.[0-9]{1,18})?) *(?:([kmgt])(?:i?b)?|b)?", re.IGNORECASE)
+_NUMBER = r"([0-9]{1,18}(?:\.[0-9]{1,18})?)"
+_DURATION = re.compile(rf"(?:{_NUMBER}h)?(?:{_NUMBER}m)?(?:{_NUMBER}s)?(?:{_NUMBER}ms)?", re.ASCII)
 _POWERS = {"": 0, "k": 10, "m": 20, "g": 30, "t": 40}
 
 
@@ -31,20 +33,34 @@ class SizeInMib(click.ParamType[int]):
         return math.ceil(Fraction(match[1]) * (1 << _POWERS[(match[2] or "").lower()]) / _MIB)
 
 
-class Seconds(click.ParamType[float]):
-    """A time in seconds, such as `90` or `0.5`: more than none, and less than for ever."""
+class Duration(click.ParamType[float]):
+    """A time in seconds, such as `90` or `0.5`, or as docker writes it: `1m30s`, `500ms`. Less than for ever.
 
-    name = "seconds"
+    Zero is refused unless `zero` says that it means something.
+    """
+
+    name = "duration"
+
+    def __init__(self, *, zero: bool = False) -> None:
+        self._zero = zero
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Reads the text; a number is taken as it is."""
-        try:
-            seconds = float(str(value))
-        except ValueError:
-            seconds = math.nan
-        if not 0 < seconds <= _LONGEST:
-            self.fail(f"{value!r} is no time in seconds: write a positive number, such as 90 or 0.5", param, ctx)
+        """Reads the text; a number is in seconds."""
+        seconds = _seconds(str(value))
+        if not 0 <= seconds <= _LONGEST or (seconds == 0 and not self._zero):
+            wanted = "a number that is not negative" if self._zero else "a positive number"
+            self.fail(f"{value!r} is no time in seconds: write {wanted}, such as 90 or 0.5, or 1m30s", param, ctx)
         return seconds
+
+
+def _seconds(text: str) -> float:
+    if (parts := _DURATION.fullmatch(text)) and text:
+        units = zip((3600, 60, 1, 0.001), parts.groups(default="0"), strict=True)
+        return sum(unit * float(number) for unit, number in units)
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
 
 
 def read_environment(assignments: Iterable[str], files: Iterable[Path], caller: Mapping[str, str]) -> dict[str, str]:

@@ -9,11 +9,21 @@ import tty
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
+import click
 import trio
 
 from boxlite.boxes.command import TtySize
 from boxlite.boxes.execution import Execution
+from boxlite.cli.descriptors import STDIN
 from boxlite.errors import GuestRefused, PortalLost
+
+
+def check_terminal(tty: bool, as_json: bool) -> None:
+    """Refuses `--tty` where there is no terminal, or where its bytes would go into JSON; raises click's errors."""
+    if tty and as_json:
+        raise click.UsageError("--tty and --json exclude each other")
+    if tty and not os.isatty(STDIN):
+        raise click.ClickException("the input device is not a TTY: leave --tty out, or run this in a terminal")
 
 
 def window_size(descriptor: int) -> TtySize:

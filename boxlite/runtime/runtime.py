@@ -17,6 +17,7 @@ from boxlite.boxes.services import BoxServices
 from boxlite.errors import BoxNotFound, InvalidOptions, RuntimeClosed
 from boxlite.images.actor import Prepare, PreparedImage
 from boxlite.images.reference import parse_reference
+from boxlite.metrics.snapshot import BoxMetrics, RuntimeMetrics, measure_boxes, measure_runtime
 from boxlite.runtime.events import EventFeed, Events
 from boxlite.runtime.messages import BoxRecord, CreateBox, FindBox, ListBoxes
 from boxlite.vmm.engines import EngineChoice
@@ -136,6 +137,14 @@ class Runtime:
         """Which engine runs the boxes, and why; raises `EngineUnavailable`."""
         return await self._services.parts.engine()
 
+    def metrics(self) -> RuntimeMetrics:
+        """What was counted since the runtime opened. Asks nobody, and may be called from any thread."""
+        return measure_runtime(self._services.counters)
+
+    def box_metrics(self) -> tuple[BoxMetrics, ...]:
+        """Of each box, in the order in which they were created; may be called from any thread."""
+        return measure_boxes(self._services.counters)
+
     def tree(self) -> tuple[Tree, ...]:
         """The supervisors and their actors at this moment."""
         return tuple(supervisor.tree() for supervisor in self._supervisors)
@@ -147,4 +156,4 @@ class Runtime:
         return checked
 
     def _box(self, record: BoxRecord) -> Box:
-        return Box(record.options, record.ref, self._ref)
+        return Box(record.options, record.ref, self._ref, self._services.counters.boxes[record.id])

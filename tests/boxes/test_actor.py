@@ -20,6 +20,8 @@ from boxlite.boxes.box import MAX_STOP_GRACE, Box
 from boxlite.boxes.messages import Stop
 from boxlite.boxes.options import BoxOptions
 from boxlite.images.reference import parse_reference
+from boxlite.metrics.counters import BoxMeter
+from boxlite.store.records import StoredBox
 from tests.leftovers import box_files, machines, nothing_left
 
 LIMIT = 300
@@ -172,7 +174,8 @@ async def test_a_box_s_actor_is_told_a_grace_that_clock_and_protocol_can_hold() 
     graces: list[float] = []
     async with open_supervisor("test") as supervisor:
         ref = await supervisor.start_child(ChildSpec("box", lambda: _Recorder(graces)))
-        box = Box(BoxOptions(parse_reference(IMAGE)), ref, ref)
+        options = BoxOptions(parse_reference(IMAGE))
+        box = Box(options, ref, ref, BoxMeter(StoredBox("id", options, created_at=0.0)))
         for grace in (inf, 1e300, Decimal(3), 0):
             await box.stop(grace)  # type: ignore[arg-type]
         for impossible in (nan, -1, -inf):

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from boxlite.cli.parameters import Seconds, SizeInMib, read_environment
+from boxlite.cli.parameters import Duration, SizeInMib, read_environment
 
 
 def mib(text: str) -> int:
@@ -48,15 +48,24 @@ def test_a_size_is_rounded_up_so_that_nobody_gets_less_than_asked_for(size: int)
     assert (result - 1) << 20 < size <= result << 20 or size == result == 0
 
 
-@pytest.mark.parametrize(("text", "expected"), [("90", 90.0), ("0.5", 0.5), ("1e3", 1000.0)])
-def test_a_time_is_in_seconds(text: str, expected: float) -> None:
-    assert expected == Seconds().convert(text, None, None)
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("90", 90.0), ("0.5", 0.5), ("1e3", 1000.0), ("30s", 30.0), ("1m30s", 90.0), ("1.5h", 5400.0), ("500ms", 0.5)],
+)
+def test_a_time_is_in_seconds_or_as_docker_writes_it(text: str, expected: float) -> None:
+    assert expected == Duration().convert(text, None, None)
 
 
-@pytest.mark.parametrize("text", ["", "0", "-1", "nan", "inf", "1m", "1e400", "1e10"])
+@pytest.mark.parametrize("text", ["", "0", "0s", "-1", "nan", "inf", "1d", "1s1m", "m", "1e400", "1e10", "10000000h"])
 def test_a_time_is_positive_and_has_an_end(text: str) -> None:
     with pytest.raises(click.BadParameter, match="is no time in seconds"):
-        Seconds().convert(text, None, None)
+        Duration().convert(text, None, None)
+
+
+def test_where_no_time_means_something_zero_is_one() -> None:
+    assert Duration(zero=True).convert("0", None, None) == 0.0
+    with pytest.raises(click.BadParameter, match="a number that is not negative"):
+        Duration(zero=True).convert("-1", None, None)
 
 
 def test_a_variable_without_value_takes_the_callers() -> None:

@@ -1,0 +1,55 @@
+"""How a command that boxlite ran for its user ended: told on stderr or in JSON, and as boxlite's own status."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+
+import click
+import trio
+
+from boxlite.boxes.outcome import TimedOut, VmDied, exit_status
+from boxlite.cli.communicate import Finished, Sink
+from boxlite.cli.descriptors import STDERR, STDOUT, write_all
+from boxlite.cli.document import Capture, describe_failure, describe_result
+from boxlite.cli.failure import complain, plain_errors, status_of
+
+
+def run_to_end(work: Callable[[Sink, Sink], Awaitable[Finished]], *, as_json: bool) -> int:
+    """Runs `work`, which is given where the command's stdout and stderr go, and gives the status to end with.
+
+    Raises what `work` raises; with `as_json` it is told on stdout first.
+    """
+    return _for_programs(work) if as_json else _for_people(work)
+
+
+@contextmanager
+def errors_in_json(as_json: bool) -> Iterator[None]:
+    """With `as_json`, what the block raises is told on stdout as one JSON object, before it goes its way."""
+    try:
+        yield
+    except Exception as error:
+        if as_json:
+            causes = plain_errors(error)
+            click.echo(json.dumps(describe_failure(status_of(causes), causes)))
+        raise
+
+
+def _for_people(work: Callable[[Sink, Sink], Awaitable[Finished]]) -> int:
+    finished = trio.run(work, partial(write_all, STDOUT), partial(write_all, STDERR))
+    match finished.outcome:
+        case VmDied(console=console) as died:
+            complain(f"the command {died}" + (f"; its console:\n{console}" if console else ""))
+        case TimedOut():
+            complain("the command timed out")
+    return exit_status(finished.outcome)
+
+
+def _for_programs(work: Callable[[Sink, Sink], Awaitable[Finished]]) -> int:
+    stdout, stderr = Capture(), Capture()
+    with errors_in_json(True):
+        finished = trio.run(work, stdout.keep, stderr.keep)
+    click.echo(json.dumps(describe_result(finished.outcome, finished.duration, bytes(stdout.data), bytes(stderr.data))))
+    return exit_status(finished.outcome)
