@@ -45,7 +45,7 @@ def lock_home(home: Path) -> Iterator[None]:
 def _introduce_ourselves() -> bytes:
     with open("/proc/self/cmdline", "rb") as file:
         words = file.read(_MAX_TEXT).rstrip(b"\0").split(b"\0")
-    command = printable(b" ".join(words))[:_MAX_COMMAND]
+    command = _one_line(b" ".join(words))
     return json.dumps({"pid": os.getpid(), "command": command, "since": int(time.time())}).encode()
 
 
@@ -63,7 +63,11 @@ def _holder(text: bytes) -> str:
     try:
         fields = json.loads(text)
         since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(fields["since"]))
-        command = printable(str(fields["command"]).encode("utf-8", "replace"))[:_MAX_COMMAND]
+        command = _one_line(str(fields["command"]).encode("utf-8", "replace"))
         return f"process {int(fields['pid'])} ({command}) since {since}"
     except (ValueError, TypeError, KeyError, OverflowError, OSError, RecursionError):
         return "another process"
+
+
+def _one_line(command: bytes) -> str:
+    return " ".join(printable(command).split())[:_MAX_COMMAND]

@@ -77,7 +77,7 @@ def test_a_text_that_names_nobody_names_another_process(tmp_path: Path, text: by
 def test_a_holder_s_command_cannot_reach_the_terminal(tmp_path: Path) -> None:
     """Whoever may write the lock, or chose the command line, might have put escape sequences there."""
     with lock_home(tmp_path):
-        (tmp_path / "lock").write_text('{"pid": 1, "command": "evil \\u001b[2J\\u202e%s", "since": 1}' % ("x" * 1000))
+        (tmp_path / "lock").write_text('{"pid": 1, "command": "evil\\n\\u001b[2J\\u202e%s", "since": 1}' % ("x" * 1000))
         with pytest.raises(HomeInUse) as caught, lock_home(tmp_path):
             pass
     assert str(caught.value).isprintable()
