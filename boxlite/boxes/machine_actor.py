@@ -48,7 +48,8 @@ class MachineActor(Actor):
         try:
             await self._hold()
         except Exception as error:
-            raise _simplest(self._box, error) from error.__cause__
+            simplest = _simplest(self._box, error)
+            raise simplest from simplest.__cause__
         self.stop()
 
     async def _hold(self) -> None:

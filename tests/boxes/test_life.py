@@ -56,7 +56,10 @@ def events(seen: list[Change]) -> list[BoxEvent]:
 
 async def state_is(box: Box, state: BoxState, restarts: int = 0) -> None:
     """Returns when the box is in this state and had so many restarts; it looks every hundredth of a virtual second."""
-    while (status := await box.status()).state is not state or status.restarts < restarts:
+    while True:
+        status = await box.status()
+        if status.state is state and status.restarts >= restarts:
+            return
         await trio.sleep(0.01)
 
 
