@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from hypothesis.stateful import rule, run_state_machine_as_test
 
 from boxlite import BoxExists, BoxliteError, BoxNotFound
@@ -10,7 +10,9 @@ from boxlite.boxes.box import Box
 from boxlite.testing.lifecycle import BoxLifecycle
 
 TestBoxLifecycle = BoxLifecycle.TestCase
-TestBoxLifecycle.settings = settings(max_examples=40, stateful_step_count=30, deadline=None)
+TestBoxLifecycle.settings = settings(
+    max_examples=40, stateful_step_count=30, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
 
 
 class Pair(BoxLifecycle):
@@ -36,5 +38,10 @@ class Pair(BoxLifecycle):
 
 
 def test_a_subclass_adds_rules_of_its_own() -> None:
-    run_state_machine_as_test(Pair, settings=settings(max_examples=5, stateful_step_count=15, deadline=None))
+    run_state_machine_as_test(
+        Pair,
+        settings=settings(
+            max_examples=5, stateful_step_count=15, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+        ),
+    )
     assert Pair.tried
