@@ -5,6 +5,7 @@ async with boxlite.open_runtime() as runtime:
         done = await box.run(["python3", "-c", "print(6 * 7)"])
 """
 
+from boxlite.boxes.attach import ExecutionInfo
 from boxlite.boxes.box import Box
 from boxlite.boxes.changes import BoxChange, Health, HealthReport
 from boxlite.boxes.command import TtySize
@@ -96,6 +97,7 @@ __all__ = [
     "EngineUnavailable",
     "EventsLost",
     "Execution",
+    "ExecutionInfo",
     "ExecutionNotFound",
     "ExecutionTaken",
     "Exited",
