@@ -109,7 +109,9 @@ class Runtime:
         records = await ask(self._ref, ListBoxes())
         if state is not None:
             meters = self._services.counters.boxes
-            records = tuple(record for record in records if meters[record.id].box.state is state)
+            # A box may have been removed since it was listed.
+            there = (record for record in records if record.id in meters)
+            records = tuple(record for record in there if meters[record.id].box.state is state)
         return tuple(self._box(record) for record in records)
 
     @asynccontextmanager
