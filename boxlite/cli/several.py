@@ -37,7 +37,7 @@ def change_each(names: Sequence[str], doing: str, change: Change, *, as_json: bo
     """
     with errors_in_json(as_json):
         # A box that is named twice would be changed twice, and at the second time, say, not be there any more.
-        done = trio.run(_change_each, tuple(dict.fromkeys(names)), doing, change, runtime_options)
+        done = trio.run(change_boxes, tuple(dict.fromkeys(names)), doing, change, runtime_options)
     if as_json:
         click.echo(json.dumps({"boxes": [describe_done(each) for each in done]}))
     else:
@@ -55,9 +55,13 @@ def describe_done(done: Done) -> dict[str, Any]:
     return {"name": done.name, "ok": done.error is None, "error": error}
 
 
-async def _change_each(
+async def change_boxes(
     names: Sequence[str], doing: str, change: Change, runtime_options: dict[str, Any]
 ) -> tuple[Done, ...]:
+    """Opens a runtime and changes all boxes at once; what came of each, in the order of `names`, which differ.
+
+    Raises the errors of `open_runtime`, and `Interrupted`.
+    """
     done: dict[str, Done] = {}
 
     async def change_one(runtime: boxlite.Runtime, name: str, stage: Stage) -> None:

@@ -1,0 +1,123 @@
+"""A box from its creation to its removal, as a user of a shell goes through it: each step is a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import TypeAlias
+
+import attrs
+import pytest
+import trio
+
+from tests.cli.conftest import OpenProcess, read_to_end
+from tests.leftovers import machines
+
+
+@attrs.frozen
+class Ended:
+    status: int
+    stdout: str
+    stderr: str
+
+
+Boxlite: TypeAlias = Callable[..., Awaitable[Ended]]
+
+
+@pytest.fixture
+def own_home(home: Path, environment: dict[str, str], tmp_path: Path) -> Path:
+    """Boxes of its own, and the images of the other tests."""
+    for shared in ("builtin", "disks", "kernels"):
+        (home / shared).mkdir(mode=0o700, exist_ok=True)
+        (tmp_path / shared).symlink_to(home / shared)
+    environment["BOXLITE_HOME"] = str(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+async def boxlite(open_process: OpenProcess, own_home: Path, environment: dict[str, str]) -> AsyncIterator[Boxlite]:
+    """Calls the command line; at the end no machine may be left."""
+
+    async def boxlite(*arguments: str) -> Ended:
+        async with open_process("-m", "boxlite", *arguments) as process:
+            stdout = (await read_to_end(process.stdout)).decode()
+            stderr = (await read_to_end(process.stderr)).decode()
+        assert process.returncode is not None
+        return Ended(process.returncode, stdout, stderr)
+
+    with tempfile.TemporaryDirectory(prefix="boxlite-test-") as sockets:
+        environment["BOXLITE_RUNTIME_DIR"] = sockets
+        try:
+            yield boxlite
+            left = machines(Path(sockets))
+        finally:
+            for pid in machines(Path(sockets)):
+                os.kill(pid, signal.SIGKILL)
+        assert left == set()
+
+
+async def test_a_box_goes_from_create_to_rm(boxlite: Boxlite, open_process: OpenProcess, own_home: Path) -> None:
+    assert await boxlite("create", "--name", "web", "-e", "A=b", "builtin/python") == Ended(0, "web\n", "")
+    taken = await boxlite("create", "--name", "web", "builtin/python")
+    assert (taken.status, "exists already" in taken.stderr) == (125, True)
+    assert await boxlite("start", "web", "nobody") == Ended(1, "web\n", "boxlite: box nobody: there is no such box\n")
+
+    # Its machine has outlived the command that started it, and the next one takes it over.
+    status = await boxlite("exec", "web", "--", "sh", "-c", "echo $A; echo error >&2; exit 7")
+    assert status == Ended(7, "b\n", "error\n")
+    assert (await boxlite("exec", "web", "nonesuch")).status == 127
+
+    counting = "for i in 1 2 3; do echo $i; sleep 0.2; done; exit 3"
+    execution = (await boxlite("exec", "-d", "web", "--", "sh", "-c", counting)).stdout.strip()
+    attached = await boxlite("attach", "--json", "web", execution)
+    assert attached.status == 3
+    assert json.loads(attached.stdout)["stdout"] == {"encoding": "utf-8", "data": "1\n2\n3\n"}
+    assert (await boxlite("attach", "web", "nonesuch")).status == 125
+
+    # While another process has the home, what only reads works, and the rest says who has it.
+    holder = ("-m", "boxlite", "exec", "-i", "web", "--", "sh", "-c", "echo ready; cat")
+    async with open_process(*holder, stdin=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdin is not None
+        assert await process.stdout.receive_some() == b"ready\n"
+        assert (await boxlite("ls", "-q")).stdout == "web\n"
+        assert json.loads((await boxlite("stats", "--no-stream", "--json")).stdout)["memory_bytes"] > 1 << 20
+        refused = await boxlite("stop", "web")
+        assert (refused.status, str(process.pid) in refused.stderr) == (125, True)
+        await process.stdin.aclose()
+
+    assert await boxlite("pause", "web") == Ended(0, "web\n", "")
+    (found,) = json.loads((await boxlite("inspect", "web")).stdout)
+    assert (found["state"], found["options"]["env"]) == ("paused", {"A": "b"})
+    assert await boxlite("unpause", "web") == Ended(0, "web\n", "")
+    assert (await boxlite("exec", "web", "echo", "again")).stdout == "again\n"
+    assert (own_home / "boxes" / found["id"] / "console.log").read_text(errors="replace") != ""
+    assert (await boxlite("logs", "web")).status == 0
+
+    kept = await boxlite("rm", "web")
+    assert (kept.status, kept.stdout) == (1, "")
+    assert json.loads((await boxlite("stop", "--json", "-t", "1", "web")).stdout)["boxes"][0]["ok"] is True
+    assert (await boxlite("ls", "-q")).stdout == ""
+    assert "stopped" in (await boxlite("ls", "-a")).stdout
+    assert await boxlite("rm", "web") == Ended(0, "web\n", "")
+    assert (await boxlite("ls", "-aq")).stdout == ""
+    assert list((own_home / "boxes").iterdir()) == []
+
+
+async def test_ctrl_c_while_a_box_starts_leaves_no_machine(
+    boxlite: Boxlite, open_process: OpenProcess, environment: dict[str, str]
+) -> None:
+    await boxlite("create", "--name", "web", "builtin/python")
+    sockets = Path(environment["BOXLITE_RUNTIME_DIR"])
+    async with open_process("-m", "boxlite", "start", "web") as starting:
+        while not machines(sockets):  # noqa: ASYNC110 (nothing tells of another process's child)
+            await trio.sleep(0.05)
+        starting.send_signal(signal.SIGINT)
+        assert await read_to_end(starting.stderr) == b""
+    assert starting.returncode == 128 + signal.SIGINT
+    assert not machines(sockets)
