@@ -256,6 +256,8 @@ class BoxActor(Actor):
     def _over(self, life: Life, failure: BoxliteError | None, *, undone: BoxEvent) -> None:
         """The life has ended, however it did; synchronous, so that nothing happens in between."""
         self._current = None
+        if failure is not None and not life.by_hand:
+            _log.warning("box %s was to be started by its policy: %s", self._name, failure)
         self._transitions.ended(failure, undone=undone if life.undone else None)
         self._refuse(self._users, failure)
         stoppers, self._stoppers = self._stoppers, []
