@@ -128,3 +128,25 @@ def test_shells_can_complete_options() -> None:
     """click's protocol for bash: the words so far, and the index of the one to complete."""
     done = process("--", _BOXLITE_COMPLETE="bash_complete", COMP_WORDS="boxlite run --ent", COMP_CWORD="2")
     assert done.stdout == "plain,--entrypoint\n"
+
+
+def test_colours_are_for_terminals_and_not_where_the_user_wants_none() -> None:
+    """https://no-color.org"""
+    main, terminal = os.openpty()
+    told = {}
+    for colour, variables in ((True, {}), (False, {"NO_COLOR": "1"})):
+        environment = {name: value for name, value in os.environ.items() if name != "NO_COLOR"}
+        done = subprocess.run(
+            [sys.executable, "-m", "boxlite", "run", "nonesuch"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=terminal,
+            env={**environment, **variables},
+        )
+        assert done.returncode == 125
+        told[colour] = os.read(main, 4096)
+    os.close(terminal)
+    os.close(main)
+    assert b"\x1b[31m" in told[True]
+    assert b"\x1b" not in told[False]
+    assert b"is not an image" in told[False]
