@@ -30,7 +30,7 @@ from boxlite.boxes.services import BoxServices
 from boxlite.errors import BoxExists, BoxliteError, BoxNotFound, RuntimeClosed, StorageFull, StoreFailed
 from boxlite.runtime.admission import Lease, Need
 from boxlite.runtime.messages import BoxRecord, BoxRemoved, CreateBox, FindBox, ForgetBox, ListBoxes
-from boxlite.runtime.recovery import Decision, decide, discard, ended_with_runtime
+from boxlite.runtime.recovery import Decision, announce_end, decide, discard, ended_with_runtime
 from boxlite.store.records import StoredBox
 
 UNDO_SECONDS = 10.0
@@ -63,7 +63,9 @@ class RuntimeActor(Actor):
                 continue
             if decide(box) is Decision.PUT_DOWN:
                 # Its end has happened, and could not be stored.
-                box = ended_with_runtime(box, self._services.wall_clock())
+                ended = ended_with_runtime(box, self._services.wall_clock())
+                announce_end(box, ended, self._services)
+                box = ended
             self._records[box.name] = await self._start(box, None)
 
     async def handle(self, message: Message[Any]) -> Any:

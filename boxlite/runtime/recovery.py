@@ -105,6 +105,11 @@ async def _put_down(box: StoredBox, directory: Path, services: BoxServices) -> N
         _log.warning("the machine that box %s had in an earlier runtime does not end", box.name)
     ended = ended_with_runtime(box, services.wall_clock())
     services.store.save(ended)
+    announce_end(box, ended, services)
+
+
+def announce_end(box: StoredBox, ended: StoredBox, services: BoxServices) -> None:
+    """Tells that the box has ended with an earlier runtime."""
     services.announce(
         BoxChange(box.name, box.id, BoxEvent.RUNTIME_ENDED, box.state, ended.state, ended.changed_at, ended.cause)
     )
