@@ -1,0 +1,24 @@
+"""A home of the test's own, so that what is damaged in it harms no other test."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+
+def furnish(path: Path, home: Path) -> Path:
+    """Makes a directory a home with the images, kernel and guest root of another one."""
+    path.mkdir(mode=0o700, exist_ok=True)
+    for shared in ("builtin", "disks", "kernels"):
+        (home / shared).mkdir(mode=0o700, exist_ok=True)
+        (path / shared).symlink_to(home / shared)
+    return path
+
+
+@pytest.fixture
+def own_home(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty home but for what is costly to make; it is $BOXLITE_HOME."""
+    path = furnish(tmp_path / "home", home)
+    monkeypatch.setenv("BOXLITE_HOME", str(path))
+    return path

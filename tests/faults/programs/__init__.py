@@ -1,0 +1,1 @@
+"""Programs that use this package as users do, to be killed or starved by tests."""
