@@ -13,6 +13,7 @@ EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
 
 SHOWN = {
     "first": r"b'42\\n' exited with code 0\n1\n2\n3\n",
+    "attach": r"\[b'sh'\]\nfirst: step 1\nthen: step 1\nthen: step 2\nthen: step 3\nthen: step 4\nexited with code 7\n",
     "streaming": r"HELLO\nBOX\nend of input\nexited with code 0\n",
     "cancel": r"both sleep\ncancelled: True\nsleeps left in the box: b'0\\n'\n",
     "many": r"(?s)(?=.*worker-0: 0)(?=.*worker-1: 1)(?=.*worker-2: 4)(?=.*worker-3: 9).*",

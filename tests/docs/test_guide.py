@@ -16,7 +16,7 @@ def test_the_guide_shows_its_examples_to_the_letter() -> None:
     guide = (ROOT / "docs/guide.md").read_text()
     shown = dict(re.findall(r"\((examples/\w+\.py)\):\n\n```python\n(.*?)```\n", guide, re.DOTALL))
     assert shown == {name: (ROOT / "docs" / name).read_text() for name in shown}
-    assert len(shown) == guide.count("```python") == 4
+    assert len(shown) == guide.count("```python") == 5
 
 
 def test_the_readme_shows_the_first_program() -> None:
