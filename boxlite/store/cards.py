@@ -27,8 +27,10 @@ def write_card(directory: Path, card: Card) -> None:
         finally:
             unfinished.unlink(missing_ok=True)
     except OSError as error:
-        kind = StorageFull if error.errno in (errno.ENOSPC, errno.EDQUOT) else StoreFailed
-        raise kind(f"the card of box {card.options.name} could not be written: {error}") from error
+        message = f"the card of box {card.options.name} could not be written: {error}"
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise StorageFull(f"{message}: make room on that file system") from error
+        raise StoreFailed(message) from error
 
 
 def read_card(directory: Path) -> Card:
