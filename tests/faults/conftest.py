@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+
+from tests.leftovers import machines
 
 
 def furnish(path: Path, home: Path) -> Path:
@@ -22,3 +28,12 @@ def own_home(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
     path = furnish(tmp_path / "home", home)
     monkeypatch.setenv("BOXLITE_HOME", str(path))
     return path
+
+
+@pytest.fixture(autouse=True)
+def no_machine_outlives_its_test(sockets: Path) -> Iterator[None]:
+    """Also where it is detached, and the test has failed."""
+    yield
+    for pid in machines(sockets):
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sqlite3
 from contextlib import closing
@@ -23,8 +24,10 @@ from vmm_ffi.spec import EXIT_FILE, VM_FILE, ExitNote, ProcessIdentity, VmRecord
 
 LIMIT = 120
 IMAGE = "builtin/python"
+FILES = (DATABASE, f"{DATABASE}-wal", f"{DATABASE}-shm")
 GARBAGE = b"\xff\x00garbage" * 1000
 GONE = ProcessIdentity(2**22, 1, "an earlier boot")
+UNKNOWN = f"the virtual machine of process {GONE.pid} has ended"
 RECORD = VmRecord(GONE, attrs.evolve(GONE, start_time=2), "/nowhere/sockets/a")
 
 
@@ -34,10 +37,10 @@ async def leave_killed(home: Path) -> list[boxlite.BoxOptions]:
     aside.mkdir()
     async with boxlite.open_runtime() as runtime:
         boxes = [await runtime.create(IMAGE, name=name, env={"A": name}) for name in ("one", "two")]
-        for file in home.glob(f"{DATABASE}*"):
-            shutil.copy(file, aside)
-    for file in aside.iterdir():
-        shutil.copy(file, home)
+        for file in FILES:
+            shutil.copy(home / file, aside)
+    for file in FILES:
+        shutil.copy(aside / file, home)
     assert (home / f"{DATABASE}-wal").stat().st_size > 0
     return [box.options for box in boxes]
 
@@ -64,8 +67,8 @@ async def test_boxes_survive_the_loss_of_the_database(
         async with boxlite.open_runtime() as runtime:
             for box in await runtime.list():
                 await box.remove()
-    for aside in own_home.glob("*.damaged-*"):
-        assert aside.name in caplog.text
+    for name in os.listdir(own_home):
+        assert ".damaged-" not in name or name in caplog.text
 
 
 async def test_a_database_of_a_newer_version_is_refused_and_stays_as_it_is(own_home: Path, sockets: Path) -> None:
@@ -74,7 +77,7 @@ async def test_a_database_of_a_newer_version_is_refused_and_stays_as_it_is(own_h
     with closing(sqlite3.connect(own_home / DATABASE)) as connection:
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         connection.execute("PRAGMA user_version = 99")
-    with pytest.raises(boxlite.StoreFailed, match="version 99.*upgrade boxlite, or use another home"):
+    with pytest.raises(boxlite.StoreFailed, match=r"version 99.*upgrade boxlite, or use another home"):
         async with boxlite.open_runtime():
             pass
     with closing(sqlite3.connect(own_home / DATABASE)) as connection:
@@ -106,11 +109,11 @@ def leave_dead(home: Path) -> Path:
 @pytest.mark.parametrize(
     ("note", "says"),
     [
-        (encode_file(ExitNote(GONE, 256)), "exited with status 1"),
-        (encode_file(ExitNote(GONE, 256))[:-10], "process that watched it ended"),
-        (GARBAGE, "process that watched it ended"),
-        (b"", "process that watched it ended"),
-        (encode_file(ExitNote(attrs.evolve(GONE, start_time=9), 0)), "process that watched it ended"),
+        (encode_file(ExitNote(GONE, 256)), f"the virtual machine of process {GONE.pid} exited with status 1"),
+        (encode_file(ExitNote(GONE, 256))[:-10], UNKNOWN),
+        (GARBAGE, UNKNOWN),
+        (b"", UNKNOWN),
+        (encode_file(ExitNote(attrs.evolve(GONE, start_time=9), 0)), UNKNOWN),
     ],
     ids=["sound", "cut off", "garbage", "empty", "of another process"],
 )
@@ -124,7 +127,7 @@ async def test_a_damaged_exit_file_says_nothing_and_its_box_has_failed_all_the_s
             box = await runtime.get("b")
             status = await box.wait()
             assert status.state is BoxState.FAILED
-            assert says in status.cause
+            assert status.cause == says
             await box.remove()
     assert not directory.exists()
 
