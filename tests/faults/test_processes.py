@@ -13,10 +13,10 @@ import boxlite
 from boxlite import BoxChange, BoxEvent, BoxState
 from boxlite.vmm.kept import read_record
 from boxlite.vmm.process import VmProcess
-from boxlite.vmm.zygote import Keep, Zygote
+from boxlite.vmm.zygote import Zygote
 from tests.leftovers import machines, nothing_left
 from tests.vmm.processes import alive, children, until
-from vmm_ffi.spec import InstanceSpec, VmRecord
+from vmm_ffi.spec import InstanceSpec, Keep, VmRecord
 
 LIMIT = 120
 IMAGE = "builtin/python"

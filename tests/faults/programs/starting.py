@@ -16,9 +16,9 @@ import boxlite
 from boxlite.boxes.storage import LocalStorage
 from boxlite.portal.session import Session
 from boxlite.vmm.local import LocalVm
-from boxlite.vmm.zygote import Keep, Zygote
+from boxlite.vmm.zygote import Zygote
 from tests.faults.programs.holding import hold
-from vmm_ffi.spec import InstanceSpec
+from vmm_ffi.spec import InstanceSpec, Keep
 
 STAGES = ("disk", "spawn", "connect", "init", "container")
 HOME = Path(os.environ["BOXLITE_HOME"])
