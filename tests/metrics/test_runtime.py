@@ -19,6 +19,7 @@ async def test_boxes_are_counted_from_create_to_remove(autojump_clock: object) -
         assert runtime.metrics().boxes_running == 1
         assert set(box.metrics().stage_seconds) >= {"spawn", "connect", "container"}
         done = await box.run(["cat"], input=b"hello", check=False)
+        assert done.stdout is not None
         metrics = box.metrics()
         assert (metrics.executions, metrics.bytes_received) == (1, len(done.stdout))
         assert runtime.box_metrics() == (metrics,)
