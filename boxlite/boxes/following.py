@@ -151,10 +151,19 @@ class Following:
             self.begun = True
             self.ready.set()
         elif event.exited is not None:
+            self._end_at(self.stdout, event.exited.stdout_end)
+            self._end_at(self.stderr, event.exited.stderr_end)
             self.duration = event.exited.duration_ns / 1e9
             self.outcome = outcome_of(event.exited)
         elif event.failed is not None:
             self.error = start_error(self._machine.box, event.failed)
+
+    def _end_at(self, stream: ByteStream, end: int) -> None:
+        """Makes sure that all of a stream has come, or is told to be lost, before its command's end is believed."""
+        if stream.received < end < _MAX_OFFSET and stream in self._may_skip:
+            stream.skip(OutputGap(self._machine.box, stream.received, end))
+        if stream.received != end:
+            raise ValueError("the end of a command without all of its output")
 
     def _take_output(self, output: v1.Output) -> None:
         stream = {v1.OutputStream.STDOUT: self.stdout, v1.OutputStream.STDERR: self.stderr}.get(output.stream)

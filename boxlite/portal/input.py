@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import zlib
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
@@ -53,7 +54,7 @@ class InputCall:
         await self._run(reset)
 
     def _chunk(self, offset: int, data: bytes, *, eof: bool) -> InputChunk:
-        return InputChunk(execution_id=self._execution_id, offset=offset, data=data, eof=eof)
+        return InputChunk(execution_id=self._execution_id, offset=offset, data=data, eof=eof, crc32=zlib.crc32(data))
 
     async def _send(self, chunk: InputChunk, *, last: bool) -> InputReply | None:
         if self._reply is None:

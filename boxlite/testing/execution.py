@@ -95,7 +95,13 @@ class Execution:
     def finish(self, code: int, *, duration_ns: int = 0, message: str = "") -> None:
         """It has ended, and its streams have."""
         self.exited = Exited(
-            exit_code=code, signal=self._signal, timed_out=self._timed_out, duration_ns=duration_ns, message=message
+            exit_code=code,
+            signal=self._signal,
+            timed_out=self._timed_out,
+            duration_ns=duration_ns,
+            message=message,
+            stdout_end=self._written(StreamName.STDOUT),
+            stderr_end=self._written(StreamName.STDERR),
         )
         if self.input is not None:
             self.input.abandon()
@@ -104,6 +110,9 @@ class Execution:
         self.ended.set()
         self._on_end()
         self._changed()
+
+    def _written(self, stream: StreamName) -> int:
+        return self.outputs[stream].end if stream in self.outputs else 0
 
     def kill(self, number: int) -> bool:
         """Signals it; False where it has ended."""

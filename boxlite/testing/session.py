@@ -299,4 +299,9 @@ def _lie(event: ExecEvent) -> Exited:
     """Another end than the true one."""
     truth = event.exited
     assert truth is not None
-    return Exited(exit_code=(truth.exit_code + 41) % 256, signal=0, duration_ns=truth.duration_ns)
+    return Exited(
+        exit_code=(truth.exit_code + 41) % 256,
+        duration_ns=truth.duration_ns,
+        stdout_end=truth.stdout_end,
+        stderr_end=truth.stderr_end,
+    )

@@ -250,10 +250,14 @@ class Execution:
     def _finish(self, end: Exited) -> None:
         if self.exited is None:
             end.timed_out = self._timed_out
+            end.stdout_end, end.stderr_end = (self._written(name) for name in (StreamName.STDOUT, StreamName.STDERR))
             self.exited = end
             self._close_streams()
             self.ended.set()
             self._on_over()
+
+    def _written(self, name: StreamName) -> int:
+        return self.outputs[name].end if name in self.outputs else 0
 
     def _close_streams(self) -> None:
         if self._timer is not None:

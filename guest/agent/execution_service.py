@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import zlib
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
 from typing import Protocol
@@ -103,6 +104,8 @@ class ExecutionService(ExecutionBase):
             if execution is None:
                 name = chunk.execution_id
                 execution = await self._find(name)
+            if zlib.crc32(chunk.data) != chunk.crc32:
+                raise GRPCError(Status.DATA_LOSS, "a chunk of the standard input is not what was sent")
             if chunk.execution_id != name:
                 raise GRPCError(Status.INVALID_ARGUMENT, "the chunks of one call are for one execution")
             if execution.input is None:

@@ -433,6 +433,13 @@ class Exited(betterproto2.Message):
     For a person to read; empty when there is nothing to say.
     """
 
+    stdout_end: "int" = betterproto2.field(6, betterproto2.TYPE_UINT64)
+    """
+    How many bytes each stream had in all, so that a host that has fewer knows of it.
+    """
+
+    stderr_end: "int" = betterproto2.field(7, betterproto2.TYPE_UINT64)
+
 
 default_message_pool.register_message("boxlite.v1", "Exited", Exited)
 
@@ -483,6 +490,11 @@ class InputChunk(betterproto2.Message):
     eof: "bool" = betterproto2.field(4, betterproto2.TYPE_BOOL)
     """
     The standard input ends after `data`.
+    """
+
+    crc32: "int" = betterproto2.field(5, betterproto2.TYPE_FIXED32)
+    """
+    CRC-32 of `data`, as of zlib: a connection that is replaced in the middle of a chunk may have completed it by others.
     """
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import zlib
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -38,8 +39,12 @@ async def attach(host: Host, name: str, *, stdout_offset: int = 0, credit: Credi
     return Run([event async for event in host.execution.attach([AttachRequest(start=request)])])
 
 
+def chunk_of(name: str, offset: int, data: bytes, *, eof: bool = False) -> InputChunk:
+    return InputChunk(execution_id=name, offset=offset, data=data, eof=eof, crc32=zlib.crc32(data))
+
+
 async def send(host: Host, name: str, data: bytes, *, offset: int = 0, eof: bool = False) -> InputReply:
-    return await host.execution.send_input([InputChunk(execution_id=name, offset=offset, data=data, eof=eof)])
+    return await host.execution.send_input([chunk_of(name, offset, data, eof=eof)])
 
 
 async def kill(host: Host, name: str, signal: int) -> bool:
@@ -259,7 +264,7 @@ def test_input_is_taken_as_fast_as_the_command_reads(box: Shared) -> None:
         following = asyncio.create_task(follow(host.exec(request)))
         await asyncio.sleep(0.05)
         chunks = [
-            InputChunk(execution_id=request.execution_id, offset=offset, data=data[offset : offset + 65536])
+            chunk_of(request.execution_id, offset, data[offset : offset + 65536])
             for offset in range(0, len(data), 65536)
         ]
         chunks[-1].eof = True
@@ -304,6 +309,8 @@ def test_bad_input_is_an_error(box: Shared) -> None:
         assert await status(host, send(host, name, b"x", offset=1)) is Status.OUT_OF_RANGE
         assert await status(host, send(host, without.execution_id, b"x")) is Status.FAILED_PRECONDITION
         assert await status(host, host.execution.send_input([])) is Status.INVALID_ARGUMENT
+        damaged = InputChunk(execution_id=name, data=bytes(9), crc32=zlib.crc32(b"what was sent"))
+        assert await status(host, host.execution.send_input([damaged])) is Status.DATA_LOSS
         mixed = [InputChunk(execution_id=name), InputChunk(execution_id=without.execution_id)]
         assert await status(host, host.execution.send_input(mixed)) is Status.INVALID_ARGUMENT
         for request in (with_input, without):
