@@ -116,6 +116,9 @@ class ChildSpec:
     significant: bool = attrs.field(default=False, kw_only=True, validator=_restarts_leave_an_end)
     """Whether its end counts for `AutoShutdown`. Not for permanent children."""
 
+    expected: tuple[type[Exception], ...] = attrs.field(default=(), kw_only=True)
+    """Crashes that are no bugs, and so are logged as information without a traceback, as OTP's `{shutdown, _}` is."""
+
 
 def _in_order(children: Iterable[ChildSpec | SupervisorSpec]) -> tuple[ChildSpec | SupervisorSpec, ...]:
     return tuple(children)

@@ -132,6 +132,12 @@ class Supervision:
             return child.recovery.revives(child)
         return child.spec.restart.covers(error) and not child.given_up
 
+    def _log_crash(self, spec: ChildSpec | SupervisorSpec, error: BaseException) -> None:
+        if isinstance(spec, ChildSpec) and isinstance(error, spec.expected):
+            _log.info("%s: child %s ended: %s", self._spec.name, spec.name, error)
+        else:
+            _log.error("%s: child %s crashed", self._spec.name, spec.name, exc_info=error)
+
     def ended(self, child: Child, error: BaseException | None) -> None:
         """Decide what follows the end of a life, or a restart that failed."""
         child.incarnation = None
@@ -139,7 +145,7 @@ class Supervision:
         if isinstance(error, StartAborted) and asked_for:
             error = None
         if error is not None:
-            _log.error("%s: child %s crashed", self._spec.name, child.spec.name, exc_info=error)
+            self._log_crash(child.spec, error)
             self._emit(EventKind.CRASHED, child, error)
         again = self.restarts(child, error)
         if again and child.recovery is not None:

@@ -80,8 +80,9 @@ async def adopt(box: StoredBox, directory: Path, services: BoxServices, owner: O
             # Its last runtime may have been killed between the word and the deed.
             with trio.move_on_after(CONTROL_SECONDS), suppress(OSError):
                 await (vm.pause() if paused else vm.resume())
-        except trio.Cancelled:
-            if owner.keeps():
+        except BaseException as error:
+            # A cancellation, which may come in a group: the runtime ends before it has taken the machine over.
+            if not isinstance(error, Exception) and owner.keeps():
                 vm.release()
             raise
         async with open_machine(vm, owner, None, paused=paused) as machine:

@@ -15,7 +15,7 @@ from boxlite.boxes.ending import Ending
 from boxlite.boxes.machine_actor import MachineActor
 from boxlite.boxes.options import BoxOptions
 from boxlite.boxes.policy import BACKOFF, supervision
-from boxlite.errors import BoxStopped
+from boxlite.errors import BoxliteError, BoxStopped
 
 SHUTDOWN = 20.0
 """Seconds that the actor of a machine has to clean up: more than the machine's own steps take together."""
@@ -80,7 +80,13 @@ class Life:
 
         restart, max_restarts = supervision(self._options.restart)
         spec = ChildSpec(
-            "machine", make, restart=restart, max_restarts=max_restarts, backoff=BACKOFF, shutdown=SHUTDOWN
+            "machine",
+            make,
+            restart=restart,
+            max_restarts=max_restarts,
+            backoff=BACKOFF,
+            shutdown=SHUTDOWN,
+            expected=(BoxliteError,),
         )
         async with open_supervisor(self._options.name, intensity=None, random=random, on_event=self._on_event) as above:
             await above.start_child(spec)
