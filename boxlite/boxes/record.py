@@ -61,6 +61,8 @@ class Record:
         self.box = self.meter.box = box
         if event in (BoxEvent.START_FAILED, BoxEvent.DIED):
             self._services.counters.boxes_failed += 1
+        elif event is BoxEvent.REMOVE:
+            self._services.counters.box_destroyed(box.id)
         self._services.announce(BoxChange(box.name, box.id, event, before.state, after, now, cause))
 
     def catch_up(self) -> bool:

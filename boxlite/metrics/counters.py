@@ -80,3 +80,8 @@ class RuntimeCounters:
         meter = boxes.pop(box_id, None)
         if meter is not None:
             self.meters = Meters(boxes, self.meters.removed + meter.counters)
+
+    def box_destroyed(self, box_id: str) -> None:
+        """The box was removed, and counts as such."""
+        self.close_meter(box_id)
+        self.boxes_destroyed += 1

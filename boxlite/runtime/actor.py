@@ -181,7 +181,7 @@ class RuntimeActor(Actor):
         except (StorageFull, StoreFailed) as error:
             # Its row says that it was removed, so the next runtime deletes it.
             _log.warning("the row of box %s, which was removed, stays for now: %s", ref.name, error)
-        self._drop(record)
+        del self._records[record.options.name]
 
     async def _forget(self, ref: ActorRef) -> None:
         record = self._record(ref)
@@ -194,16 +194,12 @@ class RuntimeActor(Actor):
                 removed = attrs.evolve(box, state=BoxState.REMOVED, changed_at=self._services.wall_clock())
                 self._services.store.save(removed)
                 await discard(removed, record.directory, self._services)
-        self._drop(record)
+        del self._records[record.options.name]
+        self._services.counters.box_destroyed(record.id)
 
     def _record(self, ref: ActorRef) -> BoxRecord | None:
         record = self._records.get(ref.name)
         return record if record is not None and record.ref is ref else None
-
-    def _drop(self, record: BoxRecord) -> None:
-        del self._records[record.options.name]
-        self._services.counters.close_meter(record.id)
-        self._services.counters.boxes_destroyed += 1
 
 
 def _exists(name: str) -> BoxExists:

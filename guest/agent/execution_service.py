@@ -171,6 +171,7 @@ async def _follow(
         raise GRPCError(Status.ABORTED, str(error)) from None
     finally:
         credits_task.cancel()
+        await asyncio.gather(credits_task, return_exceptions=True)
         # A host that resets the stream has no more use for the output; one whose connection broke will want the rest.
         if connection.is_closing():
             follower.hold()

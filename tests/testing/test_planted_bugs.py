@@ -6,7 +6,9 @@ That the seeds find nothing where nothing is planted is what test_simulation.py 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from random import Random
 from typing import Any
 
 import attrs
@@ -14,6 +16,8 @@ import pytest
 
 from actors import EventKind
 from boxlite.boxes import life
+from boxlite.boxes.boot import Running
+from boxlite.boxes.life import Life
 from boxlite.boxes.lifecycle import BoxEvent, BoxState
 from boxlite.boxes.machine import Machine
 from boxlite.boxes.record import Record
@@ -90,6 +94,27 @@ def lose_a_byte(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(ByteStream, "feed", dropping)
 
 
+def restart_twice(patch: pytest.MonkeyPatch) -> None:
+    """Where the policy asks for one machine in place of a dead one, two are started."""
+    run = Life.run
+
+    async def run_twice(
+        self: Life, random: Random, open_running: Callable[[bool], AbstractAsyncContextManager[Running]]
+    ) -> None:
+        @asynccontextmanager
+        async def open_two(first: bool) -> AsyncIterator[Running]:
+            async with open_running(first) as running:
+                if first:
+                    yield running
+                    return
+                async with open_running(first):
+                    yield running
+
+        await run(self, random, open_two)
+
+    patch.setattr(Life, "run", run_twice)
+
+
 @pytest.mark.parametrize(
     "plant",
     [
@@ -99,6 +124,7 @@ def lose_a_byte(patch: pytest.MonkeyPatch) -> None:
         lose_a_process_record,
         keep_a_share_of_the_budget,
         lose_a_byte,
+        restart_twice,
     ],
     ids=lambda plant: plant.__name__,
 )
