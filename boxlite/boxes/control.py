@@ -20,4 +20,5 @@ async def set_paused(machine: Machine, paused: bool) -> None:
         if machine.ended.is_set():
             raise machine.error() from error
         what = "pause" if paused else "go on"
-        raise BoxUnresponsive(machine.box, f"its machine does not {what}: {error or 'no answer'}") from error
+        cause = str(error) or "no answer"
+        raise BoxUnresponsive(machine.box, f"its machine does not {what}: {cause}: stop() ends it") from error
