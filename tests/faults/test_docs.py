@@ -13,7 +13,7 @@ def names_in(file: Path) -> list[str]:
     return re.findall(r"^(?:async )?def (test_\w+)", file.read_text(), re.MULTILINE)
 
 
-def test_each_section_names_the_names_in_its_file_in_their_order() -> None:
+def test_each_section_names_the_tests_of_its_file_in_their_order() -> None:
     sections = {
         Path(file).name: re.findall(r"`(test_\w+)` \|$", section, re.MULTILINE)
         for file, section in re.findall(

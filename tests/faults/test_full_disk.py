@@ -58,9 +58,10 @@ async def test_on_a_full_disk_creating_and_starting_are_refused_and_stopping_and
 
 
 async def test_a_box_that_writes_to_a_full_disk_stands_still_until_there_is_room_and_it_is_resumed(
-    home: Path, tmp_path: Path, sockets: Path
+    home: Path, tmp_path: Path, sockets: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing that it writes is lost."""
+    monkeypatch.setattr("boxlite.boxes.execution.STOP_GRACE", 1.0)
     with small_file_system(tmp_path / "home", "48m") as path, trio.fail_after(LIMIT):
         furnish(path, home)
         with nothing_left(path, sockets):
@@ -70,7 +71,7 @@ async def test_a_box_that_writes_to_a_full_disk_stands_still_until_there_is_room
             ):
                 await box.start()
                 fill(path)
-                async with box.exec(["sh", "-c", "yes | head -c 4000000 > /big; sync; echo done"]) as writer:
+                async with box.exec(["sh", "-c", "yes | head -c 2000000 > /big; sync; echo done"]) as writer:
                     with trio.move_on_after(3) as scope:
                         await writer.stdout.receive_some()
                     assert scope.cancelled_caught
@@ -81,5 +82,5 @@ async def test_a_box_that_writes_to_a_full_disk_stands_still_until_there_is_room
                     await box.pause()
                     await box.resume()
                     assert await writer.stdout.receive_some() == b"done\n"
-                done = await box.run(["sh", "-c", "yes | head -c 4000000 | cmp - /big"])
+                done = await box.run(["sh", "-c", "yes | head -c 2000000 | cmp - /big"])
                 assert done.outcome == boxlite.Exited(0)

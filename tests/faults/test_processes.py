@@ -119,7 +119,9 @@ async def test_a_detached_machine_dies_with_its_keeper_and_its_box_says_that_nob
 async def test_a_frozen_machine_holds_nobody_longer_than_they_want(
     own_home: Path, sockets: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A command waits until its caller gives up; a pause is refused; stop and removal end it, by SIGKILL at last."""
+    """A command waits until its caller gives up, and a little for its own kill. A pause is refused; stop and removal
+    end it, by SIGKILL at last."""
+    monkeypatch.setattr("boxlite.boxes.execution.STOP_GRACE", 1.0)
     monkeypatch.setattr("boxlite.boxes.ending.SHUTDOWN_SECONDS", 1.0)
     for module in ("ending", "control"):
         monkeypatch.setattr(f"boxlite.boxes.{module}.CONTROL_SECONDS", 1.0)
@@ -130,10 +132,11 @@ async def test_a_frozen_machine_holds_nobody_longer_than_they_want(
             await start(stopped, removed)
             for box in (stopped, removed):
                 os.kill(await pid_of(box), signal.SIGSTOP)
-            with trio.move_on_after(1) as scope:
-                await stopped.run(["true"])
-            assert scope.cancelled_caught
-            with pytest.raises(boxlite.BoxUnresponsive):
+            with trio.fail_after(3):
+                with trio.move_on_after(1) as scope:
+                    await stopped.run(["true"])
+                assert scope.cancelled_caught
+            with pytest.raises(boxlite.BoxUnresponsive, match=r"does not pause: no answer: stop\(\) ends it"):
                 await stopped.pause()
             with trio.fail_after(10):
                 await stopped.stop(grace=0.5)
