@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from math import inf
 from typing import final
 
 import trio
@@ -39,6 +40,7 @@ class Monitor:
         self._states: dict[str, BoxState] = {}
         self._names: dict[str, str] = {}
         self._have_run: set[str] = set()
+        self._paused_until: dict[str, float] = {}
 
     def note(self, text: str) -> None:
         """Adds to the trace."""
@@ -54,6 +56,11 @@ class Monitor:
         """Raises `Violated` where anything was broken so far."""
         if self.violations:
             raise Violated("; ".join(self.violations))
+
+    def was_paused(self, box: str, seconds: float) -> bool:
+        """Whether a box of that name stood still at any time in the last `seconds`."""
+        now = BoxState.PAUSED in (self._states[key] for key, name in self._names.items() if name == box)
+        return now or trio.current_time() - self._paused_until.get(box, -inf) < seconds
 
     def begin(self) -> None:
         """A runtime opens, and finds what is stored. Removals that were under way are finished in silence."""
@@ -118,6 +125,8 @@ class Monitor:
             self.require(legal is change.after, f"{change.box}: {change.event} led {change.before} to {change.after}")
         self._states[change.box_id] = change.after
         self._names[change.box_id] = change.box
+        if change.before is BoxState.PAUSED:
+            self._paused_until[change.box] = trio.current_time()
         if change.event is BoxEvent.READY:
             self._have_run.add(change.box_id)
         if change.after is BoxState.REMOVED:
