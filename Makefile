@@ -69,6 +69,7 @@ proto: setup
 bench: setup
 	@$(BIN)/python -m pip install --quiet --editable '.[bench]'
 	$(BIN)/python -m benchmarks actors
+	$(BIN)/python -m benchmarks simulation
 	$(BIN)/python -m benchmarks boxes
 
 docs: setup

@@ -1,4 +1,4 @@
-"""`python -m benchmarks boxes|actors [--json FILE]`: measure, and print each figure beside its limit."""
+"""`python -m benchmarks boxes|actors|simulation [--json FILE]`: measure, and print each figure beside its limit."""
 
 from __future__ import annotations
 
@@ -37,6 +37,15 @@ def actors_command(file: Path | None, rounds: int) -> None:
     """Tell, ask, restarts and memory of actors, against Trio by hand, pykka and xoscar (extra `bench`)."""
     rows = actors.measure(rounds)
     _show(rows, file, "Actors", "limit: Trio by hand, or the other library, in the same run")
+
+
+@main.command("simulation")
+@click.option("--json", "file", type=click.Path(dir_okay=False, path_type=Path), help="Write the rows as JSON, too.")
+def simulation_command(file: Path | None) -> None:
+    """Whole lives of simulated boxes, against the Trio that they take."""
+    from benchmarks import simulation
+
+    _show(simulation.measure(), file, "Simulation", "limit: bare Trio, in the same run")
 
 
 def _show(rows: list[Row], file: Path | None, title: str, caption: str) -> None:

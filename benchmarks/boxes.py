@@ -37,7 +37,7 @@ async def measure(samples: int) -> list[Row]:
     """All rows; takes about a minute in software."""
     with tempfile.TemporaryDirectory(prefix="boxlite-bench-") as directory:
         work = Path(directory)
-        async with boxlite.open_runtime() as runtime:
+        async with boxlite.open_runtime(ephemeral=True) as runtime:
             # The first box pays for the guest's root and the image, which are then kept.
             await runtime.prepare("builtin/python")
             async with runtime.open_box("builtin/python") as warm:
