@@ -162,7 +162,8 @@ class RuntimeActor(Actor):
             lambda: BoxActor(box, directory, services, lease, on_removed),
             restart=Restart.TEMPORARY,
         )
-        return BoxRecord(box.id, box.options, await self._supervisor.start_child(spec), directory)
+        ref = await self._supervisor.start_child(spec)
+        return BoxRecord(box.id, box.options, ref, directory, services.counters.open_meter(box))
 
     def _find(self, name: str) -> BoxRecord:
         if name not in self._records:

@@ -8,6 +8,7 @@ import attrs
 
 from actors import ActorRef, Message
 from boxlite.boxes.options import BoxOptions
+from boxlite.metrics.counters import BoxMeter
 
 
 @attrs.frozen
@@ -19,6 +20,8 @@ class BoxRecord:
     ref: ActorRef
     directory: Path
     """The box's own files."""
+    meter: BoxMeter = attrs.field(eq=False, repr=False)
+    """Also of one that was removed since."""
 
 
 @attrs.frozen

@@ -108,10 +108,7 @@ class Runtime:
         """All boxes, or those in one state at this moment, in the order in which they were created."""
         records = await ask(self._ref, ListBoxes())
         if state is not None:
-            meters = self._services.counters.boxes
-            # A box may have been removed since it was listed.
-            there = (record for record in records if record.id in meters)
-            records = tuple(record for record in there if meters[record.id].box.state is state)
+            records = tuple(record for record in records if record.meter.box.state is state)
         return tuple(self._box(record) for record in records)
 
     @asynccontextmanager
@@ -158,4 +155,4 @@ class Runtime:
         return checked
 
     def _box(self, record: BoxRecord) -> Box:
-        return Box(record.options, record.ref, self._ref, self._services.counters.boxes[record.id])
+        return Box(record.options, record.ref, self._ref, record.meter)

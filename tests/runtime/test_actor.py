@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from trio.testing import MockClock
 import boxlite
 from boxlite.boxes.actor import BoxActor
 from boxlite.boxes.lifecycle import BoxState
-from boxlite.errors import StorageFull, StoreFailed
+from boxlite.errors import BoxNotFound, StorageFull, StoreFailed
 from boxlite.testing.host import open_host
 from boxlite.testing.runtime import open_simulated_runtime
 from boxlite.testing.services import SimulatedStorage, SimulatedStore
@@ -120,3 +121,20 @@ async def test_a_box_whose_actor_crashed_can_be_removed_with_all_that_it_had(
         assert host.store.load() == ()
         assert not host.disk.boxes
         await runtime.create(IMAGE, name="b")
+
+
+async def test_boxes_are_found_and_listed_while_others_remove_them(autojump_clock: MockClock) -> None:
+    async with open_simulated_runtime() as runtime, trio.open_nursery() as looking:
+
+        async def look() -> None:
+            while True:
+                await runtime.list()
+                await runtime.list(state=BoxState.CONFIGURED)
+                with suppress(BoxNotFound):
+                    await runtime.get("b")
+
+        for _ in range(6):
+            looking.start_soon(look)
+        for _ in range(50):
+            await (await runtime.create(IMAGE, name="b")).remove()
+        looking.cancel_scope.cancel()
