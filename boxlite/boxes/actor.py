@@ -132,7 +132,7 @@ class BoxActor(Actor):
             raise BoxNotRunning(self._name, self._state, self._transitions.record.box.cause)
         if life is None:
             self._begin(by_hand=True)
-        elif life.undone or self._transitions.next_restart_at is not None:
+        elif life.undone or life.down:
             # What is under way ends first.
             life.undo()
             self._await_start(message, self._next)
@@ -188,7 +188,8 @@ class BoxActor(Actor):
                 if life.running is not None and life.running.machine is machine:
                     self._move(event)
             except BoxliteError:
-                if pausing:
+                # Where two tasks pause it, it stays so.
+                if pausing and self._state is not BoxState.PAUSED:
                     await set_paused(machine, False)
                 raise
         except BoxliteError as error:
@@ -221,7 +222,10 @@ class BoxActor(Actor):
     # One life of it
 
     def _begin(self, *, by_hand: bool, adopts: bool = False) -> None:
-        life = self._current = Life(self._transitions.record.box.options, self._transitions, by_hand=by_hand)
+        box = self._transitions.record.box
+        life = self._current = Life(
+            box.options, self._transitions, by_hand=by_hand, restarts=box.restarts if adopts else 0
+        )
         self.start_soon(self._live, life, adopts)
 
     async def _live(self, life: Life, adopts: bool) -> None:
@@ -231,6 +235,8 @@ class BoxActor(Actor):
                 try:
                     if not adopts:
                         await self._admit()
+                        # A stop may have come before its first step.
+                        await trio.lowlevel.checkpoint_if_cancelled()
                         self._move(BoxEvent.START, restarts=0, stopped_by_hand=False)
                     await life.run(self._services.random, partial(self._open, adopts))
                 except* BoxliteError as group:

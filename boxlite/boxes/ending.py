@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from math import inf
 from typing import Final, final
 
 import trio
 
 from boxlite.boxes.machine import CONTROL_SECONDS, Machine
-from boxlite.errors import BoxDied, GuestRefused, PortalLost
+from boxlite.boxes.reconnect import on_any_connection
+from boxlite.errors import BoxDied, GuestRefused
 
 SHUTDOWN_SECONDS: Final = 5.0
 """What a guest has, beyond what its processes have, to write its disks and power off."""
@@ -69,19 +71,10 @@ class Ending:
 
     async def _ask_guest(self, machine: Machine) -> None:
         """Returns when the machine has ended, or its guest has had its time."""
-        with trio.CancelScope(deadline=max(self._deadline, trio.current_time()) + SHUTDOWN_SECONDS):
-            session = machine.session
-            while True:
-                try:
-                    await session.shutdown(max(0.0, self._deadline - trio.current_time()))
-                except GuestRefused:
-                    return
-                except PortalLost:
-                    # It may be the machine's end, and else the request is made again.
-                    try:
-                        session = await machine.reconnected(session)
-                    except BoxDied:
-                        return
-                else:
-                    await machine.ended.wait()
-                    return
+        deadline = max(self._deadline, trio.current_time()) + SHUTDOWN_SECONDS
+        with trio.CancelScope(deadline=deadline), suppress(GuestRefused, BoxDied):
+            # One that was paused when it was taken over has no connection yet.
+            await on_any_connection(
+                machine, lambda session: session.shutdown(max(0.0, self._deadline - trio.current_time()))
+            )
+            await machine.ended.wait()

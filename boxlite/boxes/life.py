@@ -41,8 +41,11 @@ class LifeEvents(Protocol):
 class Life:
     """Supervises the box's machines, one after the other. `run` is its task; the rest is synchronous."""
 
-    def __init__(self, options: BoxOptions, events: LifeEvents, *, by_hand: bool) -> None:
-        """One that was begun `by_hand` ends with an error when its first machine does not start."""
+    def __init__(self, options: BoxOptions, events: LifeEvents, *, by_hand: bool, restarts: int) -> None:
+        """One that was begun `by_hand` ends with an error when its first machine does not start.
+
+        `restarts` is how often the policy has started the box already, in the life that this one continues.
+        """
         self.by_hand = by_hand
         self.ending = Ending()
         self.running: Running | None = None
@@ -50,9 +53,12 @@ class Life:
         """Whether a machine of it took commands."""
         self.undone = False
         """Whether it was cancelled because nobody waits for it any more."""
+        self.down = False
+        """Whether its machine has died, and either no other one follows or that is not due yet."""
         self.scope = trio.CancelScope()
         """Around all of it."""
         self._options = options
+        self._restarts = restarts
         self._events = events
         self._over = trio.Event()
         self._news = trio.Event()
@@ -69,6 +75,7 @@ class Life:
             first = self._machines == 0
             if not first:
                 self._events.restarting(self)
+                self.down = False
             self._machines += 1
             return MachineActor(
                 self._options.name,
@@ -78,7 +85,7 @@ class Life:
                 waits=self.by_hand,
             )
 
-        restart, max_restarts = supervision(self._options.restart)
+        restart, max_restarts = supervision(self._options.restart, self._restarts)
         spec = ChildSpec(
             "machine",
             make,
@@ -118,7 +125,7 @@ class Life:
         match event.kind:
             case EventKind.CRASHED:
                 assert event.error is not None
-                self.running = None
+                self.running, self.down = None, True
                 self._events.died(self, event.error)
                 if self.ending.asked:
                     self.scope.cancel()

@@ -16,6 +16,9 @@ BACKOFF: Final = Backoff(0.1, 60.0, jitter=0.1)
 """Before each restart, as Docker has it: 0.1 s, then twice as long each time, up to a minute. Jitter keeps boxes apart
 that died together. A box that ran for longer than a minute begins again with 0.1 s."""
 
+MAX_RETRIES: Final = 10**9 - 1
+"""The most that `on-failure:N` may name."""
+
 
 class RestartKind(enum.StrEnum):
     """The policies, as Docker names them."""
@@ -40,12 +43,16 @@ class RestartPolicy:
     max_retries: int | None = None
 
     def __attrs_post_init__(self) -> None:
+        if not isinstance(self.kind, RestartKind):
+            raise InvalidOptions(f"the kind is a RestartKind, not {self.kind!r}; RestartPolicy.parse reads texts")
         if self.max_retries is None:
             return
         if self.kind is not RestartKind.ON_FAILURE:
             raise InvalidOptions(f"max_retries is for the policy on-failure, not for {self.kind}")
-        if not isinstance(self.max_retries, int) or self.max_retries < 1:
-            raise InvalidOptions(f"max_retries must be a whole number of at least 1, not {self.max_retries!r}")
+        if type(self.max_retries) is not int or not 1 <= self.max_retries <= MAX_RETRIES:
+            raise InvalidOptions(
+                f"max_retries must be a whole number from 1 to {MAX_RETRIES}, not {self.max_retries!r}"
+            )
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -65,14 +72,17 @@ def _words(command: Iterable[str]) -> tuple[str, ...]:
     return tuple(command)
 
 
-def supervision(policy: RestartPolicy) -> tuple[Restart, int | None]:
+def supervision(policy: RestartPolicy, restarts: int) -> tuple[Restart, int | None]:
     """What the supervisor of the box's machine is told: when to restart it, and how often at most.
+
+    `restarts` is how often the policy has started the box already.
 
     A machine that ends on its own has died, whatever its exit status: its guest had no reason to switch it off.
     """
     if policy.kind is RestartKind.NO:
         return Restart.TEMPORARY, None
-    return Restart.TRANSIENT, policy.max_retries
+    retries = policy.max_retries
+    return Restart.TRANSIENT, None if retries is None else max(0, retries - restarts)
 
 
 @attrs.frozen
@@ -84,10 +94,10 @@ class HealthCheck:
     """
 
     command: tuple[str, ...] = attrs.field(converter=_words)
-    interval: float = 30.0
-    timeout: float = 30.0
+    interval: float = attrs.field(default=30.0, converter=float)
+    timeout: float = attrs.field(default=30.0, converter=float)
     retries: int = 3
-    start_period: float = 0.0
+    start_period: float = attrs.field(default=0.0, converter=float)
 
     def __attrs_post_init__(self) -> None:
         if not self.command or not all(isinstance(word, str) and "\0" not in word for word in self.command):
@@ -97,5 +107,5 @@ class HealthCheck:
                 raise InvalidOptions(f"{name} of a health check must be a positive number of seconds")
         if not 0 <= self.start_period < float("inf"):
             raise InvalidOptions("start_period of a health check must be a number of seconds that is not negative")
-        if not isinstance(self.retries, int) or self.retries < 1:
+        if type(self.retries) is not int or self.retries < 1:
             raise InvalidOptions(f"retries of a health check must be at least 1, not {self.retries!r}")

@@ -148,6 +148,9 @@ class Transitions:
 
     def _report(self, running: Running, health: Health, failures: int, detail: str) -> None:
         box = self.record.box
+        if box.state not in _UP:
+            # While it stops, what ends in it was asked to.
+            return
         self._health = health
         self._services.announce(HealthReport(box.name, box.id, health, failures, self._services.wall_clock(), detail))
         if health is Health.UNHEALTHY and box.options.restart.kind is not RestartKind.NO:

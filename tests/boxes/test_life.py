@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
 
 import pytest
 import trio
@@ -142,6 +143,23 @@ async def test_a_connection_that_breaks_during_a_stop_does_not_break_the_stop(
     assert (await box.status()).state is BoxState.STOPPED
 
 
+async def test_a_stop_that_comes_before_the_first_step_of_a_start_is_one_by_hand(
+    runtime: Runtime, seen: list[Change], autojump_clock: MockClock
+) -> None:
+    """In whatever order Trio runs the two: else a policy would start the box when the next runtime opens."""
+
+    async def start(box: Box) -> None:
+        with suppress(BoxStopped):
+            await box.start()
+
+    for _ in range(20):
+        box = await runtime.create(IMAGE, restart="unless-stopped")
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(start, box)
+            nursery.start_soon(box.stop)
+    assert BoxEvent.RUNTIME_ENDED not in events(seen)
+
+
 async def test_restart_is_a_stop_and_a_start(runtime: Runtime, seen: list[Change], autojump_clock: MockClock) -> None:
     box = await runtime.create(IMAGE)
     await box.restart()
@@ -247,6 +265,28 @@ async def test_stop_and_forced_removal_work_on_a_paused_box(
     assert host.machines == ()
 
 
+async def test_a_box_that_two_tasks_pause_at_once_stands_still(
+    runtime: Runtime, host: SimulatedHost, autojump_clock: MockClock
+) -> None:
+    box = await runtime.create(IMAGE)
+    await box.start()
+    refused = 0
+
+    async def pause() -> None:
+        nonlocal refused
+        try:
+            await box.pause()
+        except IllegalTransition:
+            refused += 1
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(pause)
+        nursery.start_soon(pause)
+    assert refused == 1
+    assert (await box.status()).state is BoxState.PAUSED
+    assert [machine.paused for machine in host.machines] == [True]
+
+
 async def test_a_pause_that_the_engine_refuses_leaves_the_box_running(
     runtime: Runtime, host: SimulatedHost, autojump_clock: MockClock
 ) -> None:
@@ -306,6 +346,20 @@ async def test_a_policy_starts_a_machine_that_died_again(
     assert len(host.machines) == 1
 
 
+async def test_whoever_hears_of_a_death_can_start_the_box_at_once(
+    runtime: Runtime, host: SimulatedHost, autojump_clock: MockClock
+) -> None:
+    box = await runtime.create(IMAGE)
+    await box.start()
+    async with runtime.events() as changes:
+        host.kill_machine(box.name)
+        async for change in changes:
+            if isinstance(change, BoxChange) and change.event is BoxEvent.DIED:
+                break
+        await box.start()
+    assert (await box.run(["echo", "up"])).stdout == b"up\n"
+
+
 async def test_retries_end(runtime: Runtime, host: SimulatedHost, autojump_clock: MockClock) -> None:
     """The start by hand, and then as many as the policy allows; the next start by hand counts anew."""
     box = await runtime.create(IMAGE, restart="on-failure:2")
@@ -320,6 +374,21 @@ async def test_retries_end(runtime: Runtime, host: SimulatedHost, autojump_clock
         assert (await box.wait()).state is BoxState.FAILED
         await trio.sleep(1000)
         assert host.machines == ()
+
+
+async def test_retries_are_counted_from_one_runtime_to_the_next(host: SimulatedHost, autojump_clock: MockClock) -> None:
+    async with open_simulated_runtime(host=host) as runtime:
+        box = await runtime.create(IMAGE, name="b", detached=True, restart="on-failure:2")
+        await box.start()
+        host.kill_machine("b")
+        await state_is(box, BoxState.RUNNING, restarts=1)
+    async with open_simulated_runtime(host=host) as runtime:
+        box = await runtime.get("b")
+        await box.run(["true"])
+        host.kill_machine("b")
+        await state_is(box, BoxState.RUNNING, restarts=2)
+        host.kill_machine("b")
+        assert (await box.wait()).state is BoxState.FAILED
 
 
 async def test_restarts_that_fail_are_tried_again_after_longer_and_longer(
@@ -401,6 +470,20 @@ async def test_under_a_policy_an_unhealthy_box_is_started_again_with_that_cause(
     (died,) = [change for change in seen if isinstance(change, BoxChange) and change.event is BoxEvent.DIED]
     assert "it was unhealthy: it exited with code 1" in died.cause
     assert (await box.status()).restarts == 1
+
+
+async def test_a_box_that_stops_is_not_called_unhealthy(
+    runtime: Runtime, seen: list[Change], autojump_clock: MockClock
+) -> None:
+    """Its policy would cut short the time that its processes have."""
+    check = HealthCheck(("false",), interval=1, timeout=1, retries=2)
+    box = await runtime.create(IMAGE, health=check, restart="always")
+    async with box.exec(STUBBORN) as execution:
+        await box.stop(30)
+        outcome = await execution.wait()
+    assert reports(seen) == []
+    assert isinstance(outcome, VmDied)
+    assert "unhealthy" not in outcome.reason
 
 
 async def test_failures_in_the_start_period_do_not_count(
@@ -521,6 +604,19 @@ async def test_the_first_thing_that_a_runtime_does_with_a_detached_box_may_be_it
         box = await runtime.get("b")
         await (box.remove(force=True) if force else box.stop())
         assert host.machines == ()
+
+
+async def test_the_processes_of_a_box_that_was_taken_over_paused_get_their_signal(
+    host: SimulatedHost, autojump_clock: MockClock
+) -> None:
+    """It goes on, and is connected to, before it is asked to end; its disks are written back."""
+    async with open_simulated_runtime(host=host) as runtime:
+        box = await runtime.create(IMAGE, name="b", detached=True)
+        await box.spawn(STUBBORN)
+        await box.pause()
+    async with open_simulated_runtime(host=host) as runtime:
+        box = await runtime.get("b")
+        assert 5 <= await took(lambda: box.stop(5)) < 10
 
 
 async def test_a_detached_box_that_died_meanwhile_says_how(host: SimulatedHost, autojump_clock: MockClock) -> None:
