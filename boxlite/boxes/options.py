@@ -56,9 +56,9 @@ class BoxOptions:
     def __attrs_post_init__(self) -> None:
         for count in ("cpus", "memory_mib", "disk_mib"):
             number = getattr(self, count)
-            _require(isinstance(number, int), f"{count} must be a whole number, not {number!r}")
+            _require(type(number) is int, f"{count} must be a whole number, not {number!r}")
         _require(
-            _NAME.fullmatch(self.name) is not None,
+            isinstance(self.name, str) and _NAME.fullmatch(self.name) is not None,
             f"a box's name has 1 to 63 of [a-zA-Z0-9_.-] and starts with a letter or digit; {self.name!r} does not",
         )
         _require(1 <= self.cpus <= 64, f"cpus must be 1 to 64, not {self.cpus}")
@@ -74,6 +74,13 @@ class BoxOptions:
             self.boot_timeout is None or self.boot_timeout > 0,
             f"boot_timeout must be a positive number of seconds, not {self.boot_timeout}",
         )
+        # What is stored is read again by the next runtime, whose reader is strict.
+        _require(isinstance(self.restart, RestartPolicy), f"{self.restart!r} is no restart policy")
+        _require(self.health is None or isinstance(self.health, HealthCheck), f"{self.health!r} is no health check")
+        _require(isinstance(self.detached, bool), f"detached is True or False, not {self.detached!r}")
+        _require(self.user is None or isinstance(self.user, str), f"user must be a text, not {self.user!r}")
+        for variable in (*self.env, *self.env.values()):
+            _require(isinstance(variable, str), f"names and values in env must be texts, not {variable!r}")
         try:
             encode_variables(self.env)
             check_user(self.user or "")

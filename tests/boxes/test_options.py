@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from boxlite.boxes.options import BoxOptions
+from boxlite.boxes.policy import RestartKind, RestartPolicy
 from boxlite.errors import InvalidOptions
 from boxlite.images.reference import BuiltinReference
 
@@ -32,12 +34,34 @@ IMAGE = BuiltinReference("python")
         {"env": {"A=B": "x"}},
         {"env": {"A": "\0"}},
         {"env": {"A": 1}},
+        {"env": {b"A": b"1"}},
+        {"env": {"A": b"1"}},
+        {"env": {"A": Path("1")}},
         {"user": "a\0"},
+        {"user": 0},
+        {"user": b"root"},
+        {"name": 5},
+        {"name": None},
+        {"cpus": True},
+        {"restart": None},
+        {"restart": RestartKind.ALWAYS.value.encode()},
+        {"health": ["true"]},
+        {"detached": 1},
+        {"detached": None},
     ],
 )
 def test_impossible_options_are_refused(options: dict[str, Any]) -> None:
     with pytest.raises(InvalidOptions):
         BoxOptions(IMAGE, **options)
+
+
+@pytest.mark.parametrize(
+    ("kind", "max_retries"),
+    [("no", None), ("on-failure", 1), (RestartKind.ON_FAILURE, True), (RestartKind.ON_FAILURE, 10**9)],
+)
+def test_a_policy_that_could_not_be_read_again_is_refused(kind: Any, max_retries: Any) -> None:
+    with pytest.raises(InvalidOptions):
+        RestartPolicy(kind, max_retries)
 
 
 def test_a_time_of_another_numeric_type_is_taken_as_seconds() -> None:
