@@ -90,7 +90,7 @@ def attach(name: str, execution: str, no_stdin: bool, home: str | None, as_json:
 
 async def _execute(request: ExecRequest, stdout: Sink, stderr: Sink) -> Finished:
     forward = request.interactive or (not request.tty and is_pipe_or_file(STDIN))
-    async with relay_signals() as relay, boxlite.open_runtime(home=request.home) as runtime:
+    async with relay_signals() as relay, boxlite.open_runtime(home=request.home, autostart=False) as runtime:
         box = await runtime.get(request.name)
         async with box.exec(
             request.command,
@@ -107,7 +107,7 @@ async def _execute(request: ExecRequest, stdout: Sink, stderr: Sink) -> Finished
 
 
 async def _spawn(request: ExecRequest) -> str:
-    async with relay_signals(), boxlite.open_runtime(home=request.home) as runtime:
+    async with relay_signals(), boxlite.open_runtime(home=request.home, autostart=False) as runtime:
         box = await runtime.get(request.name)
         return await box.spawn(
             request.command,
@@ -123,7 +123,7 @@ async def _attach(
     name: str, execution_id: str, with_stdin: bool, home: str | None, stdout: Sink, stderr: Sink
 ) -> Finished:
     # No signal is handed on: leaving is what detaches, and the command has another parent.
-    async with relay_signals(), boxlite.open_runtime(home=home) as runtime:
+    async with relay_signals(), boxlite.open_runtime(home=home, autostart=False) as runtime:
         box = await runtime.get(name)
         async with box.attach(execution_id) as execution:
             return await communicate(execution, stdout, stderr, tty=False, forward=with_stdin)

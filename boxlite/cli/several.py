@@ -74,7 +74,7 @@ async def change_boxes(
         else:
             done[name] = Done(name)
 
-    async with relay_signals(), boxlite.open_runtime(**runtime_options) as runtime:
+    async with relay_signals(), boxlite.open_runtime(**runtime_options, autostart=False) as runtime:
         with show_progress() as stage:
             async with trio.open_nursery() as nursery:
                 for name in names:

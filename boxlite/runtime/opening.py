@@ -39,6 +39,7 @@ async def open_runtime(
     runtime_dir: str | os.PathLike[str] | None = None,
     engine: str = "auto",
     kernel: str | os.PathLike[str] | None = None,
+    autostart: bool = True,
 ) -> AsyncIterator[Runtime]:
     """Opens a runtime in any Trio program; leaving the block, in any way, ends its machines and leaves no process.
 
@@ -50,6 +51,8 @@ async def open_runtime(
     `memory_mib` and `cpus` bound what all boxes that run may have together (default: no bound). `runtime_dir` holds
     sockets, so its path must be short (default: $BOXLITE_RUNTIME_DIR, else $XDG_RUNTIME_DIR, else the system's
     temporary directory). `engine` is "auto" or "qemu". `kernel` is an ELF file to boot in place of libkrunfw's kernel.
+    `autostart=False` leaves boxes at rest whose restart policy would have them start when a runtime opens: for a
+    program that does one thing and ends.
 
     What the block raises comes out as it is. Raises `HomeInUse`, `InvalidOptions`, `DiskError` where the home cannot be
     written, `StorageFull`, `StoreFailed` where its database cannot be read, `SocketPathTooLong`, `ZygoteError`, and
@@ -81,7 +84,7 @@ async def open_runtime(
                     wall_clock=time.time,
                 )
 
-            async with open_tree(files.boxes, make_services, detachable=not ephemeral) as runtime:
+            async with open_tree(files.boxes, make_services, detachable=not ephemeral, autostart=autostart) as runtime:
                 with block.body():
                     yield runtime
 

@@ -21,13 +21,13 @@ from boxlite.runtime.runtime import Runtime
 
 @asynccontextmanager
 async def open_tree(
-    directory: Path, make_services: Callable[[Supervisor], Awaitable[BoxServices]], *, detachable: bool
+    directory: Path, make_services: Callable[[Supervisor], Awaitable[BoxServices]], *, detachable: bool, autostart: bool
 ) -> AsyncIterator[Runtime]:
     """Opens a runtime over the services that `make_services` gives; it starts the image actor under that supervisor.
 
     `directory` has a folder for each box. The boxes that the store holds are recovered first, so that what is stored
-    is what is there; then each has its actor, and those whose policy says so start. With `detachable`, boxes may be
-    asked to outlive the runtime. Leaving the block ends everything else.
+    is what is there; then each has its actor, and with `autostart` those whose policy says so start. With `detachable`,
+    boxes may be asked to outlive the runtime. Leaving the block ends everything else.
     """
     feed = EventFeed()
     async with open_supervisor("runtime") as system, open_supervisor("boxes") as boxes:
@@ -42,7 +42,7 @@ async def open_tree(
         await recover(services, directory)
         records: dict[str, BoxRecord] = {}
         ref = await system.start_child(ChildSpec("boxes", lambda: RuntimeActor(boxes, directory, services, records)))
-        for box in services.store.load():
+        for box in services.store.load() if autostart else ():
             if starts_again(box) and box.name in records:
                 await records[box.name].ref.tell(Revive())
         try:

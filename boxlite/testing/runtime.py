@@ -34,6 +34,7 @@ async def open_simulated_runtime(
     jitter: float = 0.0,
     memory_mib: int | None = None,
     cpus: int | None = None,
+    autostart: bool = True,
     announce: Callable[[Change], None] | None = None,
 ) -> AsyncIterator[Runtime]:
     """Opens a runtime as `boxlite.open_runtime` does, persistent, with simulated machines in place of real ones.
@@ -55,7 +56,7 @@ async def open_simulated_runtime(
         host.open_process(process)
         try:
             with process.scope, block.whole():
-                async with open_tree(HOME / "boxes", services.make, detachable=True) as runtime:
+                async with open_tree(HOME / "boxes", services.make, detachable=True, autostart=autostart) as runtime:
                     with block.body():
                         yield runtime
         finally:

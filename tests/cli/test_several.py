@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ import trio
 import boxlite
 from boxlite.cli.several import Done, change_boxes, change_each, describe_done
 from boxlite.errors import BoxNotFound, IllegalTransition
+from boxlite.testing.host import open_host
 from boxlite.testing.runtime import open_simulated_runtime
 
 
@@ -57,6 +59,24 @@ async def test_boxes_are_changed_at_the_same_time(runtime: boxlite.Runtime) -> N
     done = await change_boxes(names, "changing", slow, {})
     assert [each.error for each in done] == [None] * 20
     assert most == 20
+
+
+async def test_a_stopped_box_can_be_removed_whatever_its_restart_policy(
+    autojump_clock: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Opening the home for a command starts no box: it would be cut off when the command ends, and be in its way."""
+    async with open_host() as host:
+        monkeypatch.setattr(boxlite, "open_runtime", partial(open_simulated_runtime, host=host))
+        async with open_simulated_runtime(host=host) as runtime:
+            box = await runtime.create("builtin/python", name="web", restart="always", detached=True)
+            await box.start()
+            await box.stop()
+
+        async def remove(box: boxlite.Box, *_: object) -> None:
+            await trio.sleep(60)
+            await box.remove()
+
+        assert await change_boxes(["web"], "removing", remove, {}) == (Done("web"),)
 
 
 def test_programs_get_the_type_of_each_error() -> None:

@@ -113,6 +113,19 @@ async def test_boxes_whose_policy_says_so_start_when_the_next_runtime_opens(auto
             assert {box.name for box in await runtime.list(state=BoxState.CONFIGURED)} == {"never-ran"}
 
 
+async def test_without_autostart_boxes_stay_at_rest_whatever_their_policy(autojump_clock: MockClock) -> None:
+    """And the next runtime with it starts them: nothing was decided for good."""
+    async with open_host() as host:
+        async with open_simulated_runtime(host=host) as runtime:
+            await (await runtime.create(IMAGE, name="always", restart="always")).start()
+        async with open_simulated_runtime(host=host, autostart=False) as runtime:
+            await trio.sleep(60)
+            assert not await runtime.list(state=BoxState.RUNNING)
+        async with open_simulated_runtime(host=host) as runtime:
+            await trio.sleep(60)
+            assert [box.name for box in await runtime.list(state=BoxState.RUNNING)] == ["always"]
+
+
 async def test_a_removal_that_was_cut_off_is_finished(autojump_clock: MockClock) -> None:
     async with open_host() as host:
         async with open_simulated_runtime(host=host) as runtime:
