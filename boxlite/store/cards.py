@@ -22,7 +22,11 @@ def write_card(directory: Path, card: Card) -> None:
     path, unfinished = directory / CARD, directory / f".{CARD}.tmp"
     try:
         try:
-            unfinished.write_text(encode_card(card), encoding="ascii")
+            # What a killed process has left there, or somebody else has put there, is not written to.
+            unfinished.unlink(missing_ok=True)
+            descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            with open(descriptor, "w", encoding="ascii") as file:
+                file.write(encode_card(card))
             unfinished.rename(path)
         finally:
             unfinished.unlink(missing_ok=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
@@ -87,7 +88,7 @@ def decode_card(text: str) -> Card:
     del document["version"]
     fields = _fields(Card, document)
     _require(isinstance(fields["id"], str), "id is a text")
-    _require(_is_number(fields["created_at"]), "created_at is a number")
+    _require(_is_number(fields["created_at"]) and math.isfinite(fields["created_at"]), "created_at is a time")
     return Card(fields["id"], _options_from_json(fields["options"]), float(fields["created_at"]))
 
 
@@ -155,7 +156,10 @@ def _check_texts(data: Any, what: str) -> None:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    if isinstance(value, int) and not isinstance(value, bool):
+        # JSON's numbers have no bound, and float() has.
+        return -(2**63) <= value < 2**63
+    return isinstance(value, float)
 
 
 def _require(condition: bool, expectation: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,17 @@ def test_a_card_comes_back_and_a_newer_one_replaces_it(directory: Path) -> None:
     write_card(directory, newer)
     assert read_card(directory) == newer
     assert [path.name for path in directory.iterdir()] == [CARD]
+
+
+def test_a_card_is_for_its_user_alone_since_an_environment_may_have_secrets(directory: Path, tmp_path: Path) -> None:
+    """And it is a new file, whatever was in its place."""
+    other = tmp_path / "other"
+    other.write_text("untouched")
+    (directory / f".{CARD}.tmp").symlink_to(other)
+    (directory / CARD).symlink_to(other)
+    write_card(directory, CARD_OF_FULL)
+    assert (directory / CARD).lstat().st_mode == stat.S_IFREG | 0o600
+    assert other.read_text() == "untouched"
 
 
 def test_every_truncated_card_is_refused(directory: Path) -> None:

@@ -88,6 +88,15 @@ def test_json_that_is_nested_too_deeply_is_refused() -> None:
             decode("[" * 100_000)
 
 
+@pytest.mark.parametrize("number", ["1e999", "NaN", "-Infinity", "1" + "0" * 400])
+def test_a_card_of_no_time_is_refused(number: str) -> None:
+    """JSON's numbers have no bound; those of times have."""
+    text = encode_card(Card("0", FULL.options, 1.5)).replace('"created_at":1.5', f'"created_at":{number}')
+    assert number in text
+    with pytest.raises(Undecodable):
+        decode_card(text)
+
+
 def test_a_card_of_another_version_is_refused_by_its_version() -> None:
     document = json.loads(encode_card(Card("0", FULL.options, 1.0))) | {"version": 2}
     with pytest.raises(Undecodable, match="version 2"):
