@@ -62,6 +62,8 @@ def complain(message: str) -> None:
 
 def describe(error: BaseException) -> str:
     """What happened, in words for a person."""
+    if isinstance(error, click.ClickException):
+        return error.format_message()
     return f"this is a bug in boxlite: {type(error).__name__}: {error}" if _is_bug(error) else str(error)
 
 
@@ -71,7 +73,7 @@ def plain_errors(error: BaseException) -> tuple[BaseException, ...]:
 
 
 def _is_bug(error: BaseException) -> bool:
-    return not isinstance(error, BoxliteError | OSError | Interrupted)
+    return not isinstance(error, BoxliteError | OSError | Interrupted | click.ClickException)
 
 
 def _leaves(error: BaseException) -> Iterator[BaseException]:

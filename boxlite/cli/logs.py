@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import final
@@ -20,10 +22,12 @@ from boxlite.errors import BoxError
 from boxlite.runtime.layout import find_home
 from boxlite.store.records import StoredBox
 from boxlite.vmm.console import printable
-from vmm_ffi.spec import CONSOLE_FILE
+from vmm_ffi.spec import CONSOLE_BYTES, CONSOLE_FILE
 
 INTERVAL = 0.5
 """Seconds between two looks with --follow. The standard library has nothing that tells of a file's growth."""
+
+_LONGEST_LINE = 64 * 1024
 
 _OVER = frozenset({BoxState.CONFIGURED, BoxState.STOPPED, BoxState.FAILED, BoxState.REMOVED})
 
@@ -64,18 +68,24 @@ class ConsoleFile:
     def read_on(self) -> bytes:
         """What came since the last call; nothing where there is no file yet. Raises OSError."""
         try:
-            file = self._path.open("rb")
+            # Whatever is in its place, opening it must not block.
+            descriptor = os.open(self._path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         except FileNotFoundError:
             return b""
-        with file:
-            status = os.fstat(file.fileno())
+        try:
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode):
+                raise OSError(errno.EINVAL, "not a regular file", str(self._path))
             identity = status.st_dev, status.st_ino
             if identity != self._identity or status.st_size < self._offset:
                 self._identity, self._offset = identity, 0
-            file.seek(self._offset)
-            data = file.read()
+            # A keeper never writes more; of another file, the end is enough.
+            self._offset = max(self._offset, status.st_size - 2 * CONSOLE_BYTES)
+            data = os.pread(descriptor, 2 * CONSOLE_BYTES, self._offset)
             self._offset += len(data)
             return data
+        finally:
+            os.close(descriptor)
 
 
 def console_path(home: str | None, box: StoredBox) -> Path:
@@ -100,9 +110,10 @@ async def _follow(home: str | None, name: str, console: ConsoleFile, show: Calla
             # In this order: what was printed before the end is read after it.
             over = not find_boxes(home, [name])[0] or _find(home, name).state in _OVER
             new = console.read_on()
-            # Whole lines, since half an escape sequence could not be told from text; but no prompt waits for ever.
+            # Whole lines, since half an escape sequence could not be told from text; but no prompt waits for ever, and
+            # a guest that never ends its line fills no memory.
             whole, newline, begun = (rest + new).rpartition(b"\n")
-            rest = begun if new and not over else b""
+            rest = begun if new and not over and len(begun) < _LONGEST_LINE else b""
             if text := printable(whole + newline + (b"" if rest else begun)):
                 show(text)
             if over:

@@ -68,8 +68,9 @@ def _status() -> int:
         return FAILURE
     except (click.Abort, KeyboardInterrupt):
         return 128 + signal.SIGINT
-    except BrokenPipeError:
-        return BROKEN_PIPE
+    except OSError as error:
+        # Help, or the version, could not be written; nobody asked for more yet.
+        return report(error, debug=False)
     assert isinstance(status, int)
     return status
 

@@ -14,6 +14,7 @@ import trio
 
 from boxlite.boxes.lifecycle import BoxState
 from boxlite.cli.descriptors import STDOUT
+from boxlite.cli.document import describe_failure
 from boxlite.cli.ending import errors_in_json
 from boxlite.cli.failure import complain
 from boxlite.cli.options import any_name_arguments, home_option, json_option
@@ -64,6 +65,8 @@ def stats(names: tuple[str, ...], no_stream: bool, home: str | None, as_json: bo
         if missing:
             for error in missing:
                 complain(str(error))
+            if as_json:
+                click.echo(json.dumps(describe_failure(1, tuple(missing))))
             return 1
         stream = not no_stream and (as_json or os.isatty(STDOUT))
         trio.run(_show, home, names, stream, as_json)

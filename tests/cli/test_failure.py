@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import json
 import signal
 
+import click
 import pytest
 
+from boxlite.cli.ending import errors_in_json
 from boxlite.cli.failure import Interrupted, report
 from boxlite.errors import ImageNotFound, WorkdirNotFound
 
@@ -31,6 +34,13 @@ def test_an_error_that_nobody_foresaw_is_called_a_bug_and_shows_where(capsys: py
     told = capsys.readouterr().err
     assert "boxlite: this is a bug in boxlite: KeyError: 'surprise'\n" in told
     assert "test_failure.py" in told
+
+
+def test_a_wrong_use_is_no_bug(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(click.BadParameter), errors_in_json(True):
+        raise click.BadParameter("'=x' names no variable")
+    [error] = json.loads(capsys.readouterr().out)["errors"]
+    assert error == {"type": "BadParameter", "message": "Invalid value: '=x' names no variable"}
 
 
 def test_what_the_guest_says_cannot_drive_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import os
+from functools import partial
 from pathlib import Path
 
 import attrs
@@ -13,6 +15,7 @@ from boxlite import BoxState
 from boxlite.cli.logs import ConsoleFile, last_lines
 from tests.cli.conftest import OpenProcess, read_to_end
 from tests.cli.homes import box, call, fill, this_process
+from vmm_ffi.spec import CONSOLE_BYTES
 
 
 def make_console(home: Path, name: str, text: bytes) -> Path:
@@ -29,6 +32,31 @@ def test_the_console_is_printed_without_what_could_drive_a_terminal(tmp_path: Pa
     assert call("logs", "-n", "2", "--home", str(tmp_path), "web").stdout.startswith("two")
     document = json.loads(call("logs", "--json", "-n", "1", "--home", str(tmp_path), "web").stdout)
     assert document == {"name": "web", "console": "three"}
+
+
+def test_nothing_but_a_file_of_the_box_is_read(tmp_path: Path) -> None:
+    """Neither what a link leads to, nor a pipe, whose opening would wait for a writer."""
+    console = make_console(tmp_path, "web", b"")
+    fill(tmp_path, box("web", BoxState.STOPPED))
+    secret = tmp_path / "secret"
+    secret.write_text("of another file")
+    for put in (partial(console.symlink_to, secret), partial(os.mkfifo, console), console.mkdir):
+        console.unlink()
+        put()
+        ended = call("logs", "--home", str(tmp_path), "web")
+        assert (ended.status, ended.stdout) == (125, "")
+        assert str(console) in ended.stderr
+
+
+def test_of_a_huge_console_the_end_is_read(tmp_path: Path) -> None:
+    console = make_console(tmp_path, "web", b"")
+    with console.open("wb") as file:
+        file.truncate(1 << 40)
+        file.seek(0, os.SEEK_END)
+        file.write(b"the end\n")
+    read = ConsoleFile(console).read_on()
+    assert len(read) == 2 * CONSOLE_BYTES
+    assert read.endswith(b"\0the end\n")
 
 
 def test_a_box_that_never_ran_has_printed_nothing(tmp_path: Path) -> None:

@@ -119,6 +119,12 @@ def test_a_reader_that_left_ends_boxlite_quietly() -> None:
     assert (done.returncode, done.stderr) == (141, "")
 
 
+def test_output_that_cannot_be_written_is_told_without_a_traceback() -> None:
+    with open("/dev/full", "wb") as full:
+        done = process("--version", stdout=full.fileno())
+    assert (done.returncode, done.stderr) == (125, "boxlite: [Errno 28] No space left on device\n")
+
+
 def test_a_closed_stdout_is_like_one_that_goes_nowhere() -> None:
     done = subprocess.run(["sh", "-c", f"exec {sys.executable} -m boxlite --version >&-"], stderr=subprocess.PIPE)
     assert (done.returncode, done.stderr) == (0, b"")

@@ -66,3 +66,6 @@ def test_a_name_that_no_box_has_is_told_at_once(tmp_path: Path) -> None:
     fill(tmp_path, box("web", BoxState.RUNNING, this_process()))
     ended = call("stats", "--home", str(tmp_path), "web", "nobody")
     assert (ended.status, ended.stdout, ended.stderr) == (1, "", "boxlite: box nobody: there is no such box\n")
+    document = json.loads(call("stats", "--json", "--home", str(tmp_path), "web", "nobody").stdout)
+    error = {"type": "BoxNotFound", "message": "box nobody: there is no such box"}
+    assert document == {"exit_code": 1, "errors": [error]}
