@@ -117,6 +117,9 @@ class Life:
         self.scope.cancel()
 
     def _got_ready(self, running: Running) -> None:
+        if self.undone:
+            # Its end is on its way, which takes some steps: a box that is called running now would be kept.
+            return
         self.running, self.came_up = running, True
         self._news.set()
         self._events.ready(self, running)

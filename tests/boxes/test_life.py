@@ -634,6 +634,26 @@ async def test_a_detached_box_that_died_meanwhile_says_how(host: SimulatedHost, 
         await state_is(revived, BoxState.RUNNING, restarts=1)
 
 
+async def test_a_start_of_a_detached_box_that_is_cancelled_at_any_point_is_undone_or_done(
+    host: SimulatedHost, autojump_clock: MockClock
+) -> None:
+    """Never is its machine let go because nobody waits for it."""
+    for steps in range(12, 24):
+        for _ in range(10):
+            async with open_simulated_runtime(host=host) as runtime:
+                box = await runtime.create(IMAGE, detached=True)
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(box.start)
+                    for _ in range(steps):
+                        await trio.lowlevel.checkpoint()
+                    nursery.cancel_scope.cancel()
+                await trio.sleep(30)
+                status = await box.status()
+                assert (status.state, len(host.machines)) in [(BoxState.CONFIGURED, 0), (BoxState.RUNNING, 1)]
+                assert (status.pid is None) is not (status.state is BoxState.RUNNING)
+                await box.remove(force=True)
+
+
 async def test_a_detached_box_that_was_only_starting_ends_with_its_runtime(
     host: SimulatedHost, autojump_clock: MockClock
 ) -> None:
