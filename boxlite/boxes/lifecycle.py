@@ -49,6 +49,8 @@ class BoxEvent(enum.StrEnum):
     DIED = "died"
     """Its machine has ended on its own, or had to be given up."""
     PAUSE = "pause"
+    STALLED = "stalled"
+    """The host has no room for what it writes, so its machine stands still as in a pause."""
     RESUME = "resume"
     PORTAL_LOST = "portal lost"
     """Its machine lives, but the connection to it has ended."""
@@ -75,6 +77,7 @@ TRANSITIONS: Mapping[tuple[BoxState, BoxEvent], BoxState] = MappingProxyType(
         (_S.STARTING, _E.RUNTIME_ENDED): _S.STOPPED,
         (_S.RUNNING, _E.STOP): _S.STOPPING,
         (_S.RUNNING, _E.PAUSE): _S.PAUSED,
+        (_S.RUNNING, _E.STALLED): _S.PAUSED,
         (_S.RUNNING, _E.PORTAL_LOST): _S.RUNNING,
         (_S.RUNNING, _E.RECONNECTED): _S.RUNNING,
         (_S.RUNNING, _E.ADOPTED): _S.RUNNING,

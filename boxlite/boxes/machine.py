@@ -52,6 +52,8 @@ class Owner:
     """Seconds since the epoch."""
     on_portal: Callable[[BoxEvent, str], None]
     """Is called with PORTAL_LOST or RECONNECTED and the cause."""
+    on_stalled: Callable[[str], None]
+    """Is called with the reason when the engine has paused the machine by itself."""
     keeps: Callable[[], bool]
     """Whether the machine is to run on when its block is left."""
 
@@ -181,6 +183,15 @@ class Machine:
         how = await self._vm.wait()
         self.give_up(f"its process {how}")
 
+    async def _watch_stalls(self) -> None:
+        while not self.ended.is_set():
+            reason = await self._vm.wait_stalled()
+            async with self._control:
+                if not self.paused:
+                    self._unpaused = trio.Event()
+                    self.pauses += 1
+                    self._owner.on_stalled(reason)
+
     async def _keep_connected(self) -> None:
         losses = RestartWindow[str](RECONNECTS, RECONNECT_PERIOD)
         cause = "its runtime had ended"
@@ -268,6 +279,7 @@ async def open_machine(
         machine = Machine(vm, owner, session, nursery, paused=paused)
         nursery.start_soon(machine._watch)
         nursery.start_soon(machine._keep_connected)
+        nursery.start_soon(machine._watch_stalls)
         try:
             yield machine
         finally:

@@ -136,11 +136,16 @@ class Transitions:
             counters=self.record.meter.counters,
             wall_clock=self._services.wall_clock,
             on_portal=self._on_portal,
+            on_stalled=self._on_stalled,
             keeps=self._outlives_runtime,
         )
 
     def _outlives_runtime(self) -> bool:
         return self.record.box.options.detached and self.record.state in _UP
+
+    def _on_stalled(self, reason: str) -> None:
+        if self.record.state is BoxState.RUNNING:
+            self.record.move(BoxEvent.STALLED, cause=f"{reason}: make room, then resume it")
 
     def _on_portal(self, event: BoxEvent, cause: str) -> None:
         if self.record.state in _UP:

@@ -50,6 +50,12 @@ class Vm(Protocol):
     async def resume(self) -> None:
         """Lets its processors go on. Raises OSError as `pause` does."""
 
+    async def wait_stalled(self) -> str:
+        """Returns when the engine has stopped its processors by itself, with the reason as a phrase.
+
+        That is when the host has no room for what it writes. `resume` makes it try again. One task at a time may wait.
+        """
+
     async def press_power_button(self) -> None:
         """Asks the machine itself, not the guest's agent, to end, so that its disks are flushed.
 

@@ -105,6 +105,10 @@ class LocalVm:
         """See `Vm`."""
         await self._command("cont")
 
+    async def wait_stalled(self) -> str:
+        """See `Vm`."""
+        return await self._monitor.wait_stalled()
+
     async def press_power_button(self) -> None:
         """See `Vm`."""
         # Without ACPI this machine has no button (`system_powerdown` does nothing), so QEMU ends it: that writes the

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import socket
-from collections.abc import Callable
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import Any, Final, final
 
 import trio
@@ -17,6 +19,8 @@ MAX_ANSWER: Final = 256 * 1024
 
 _CHUNK = 16 * 1024
 _MAX_SPOKEN = 500
+_RETRY_SECONDS = 1.0
+"""Before the next attempt to listen to a QEMU that talks nonsense."""
 
 
 class MonitorError(OSError):
@@ -35,6 +39,9 @@ class Monitor:
         self._connection: socket.socket | None = None
         self._unread = bytearray()
         self._one_at_a_time = trio.Lock()
+        self._listening: trio.CancelScope | None = None
+        self._commands = 0  # that wait for their turn
+        self._stalls: deque[str] = deque(maxlen=1)
 
     async def execute(self, command: str) -> None:
         """Returns when QEMU has done it; raises `MonitorError`.
@@ -42,15 +49,53 @@ class Monitor:
         Waits for QEMU to connect, which after a lost connection takes up to a second. Where this raises, or is
         cancelled, the command may have been done, and the next one takes a new connection.
         """
-        async with self._one_at_a_time:
+        async with self._turn():
             try:
                 connection = self._connection or await self._connect()
                 await self._exchange(connection, {"execute": command})
+                # What was heard until now is of before the command.
+                self._stalls.clear()
             except BaseException as error:
                 self.close()
                 if isinstance(error, MonitorError) or not isinstance(error, (OSError, ValueError)):
                     raise
                 raise MonitorError(f"QEMU's monitor is lost: {error}") from error
+
+    async def wait_stalled(self) -> str:
+        """Returns when QEMU has stopped the machine because a disk could not be written; with the reason.
+
+        Listens between commands. One task at a time may wait.
+        """
+        while not self._stalls:
+            nonsense = False
+            async with self._one_at_a_time:
+                with trio.CancelScope() as self._listening:
+                    if self._commands:
+                        self._listening.cancel()
+                    try:
+                        connection = self._connection or await self._connect()
+                        await self._wait_for(connection, lambda said: bool(self._stalls))
+                    except (OSError, ValueError):
+                        self.close()
+                        nonsense = True
+                self._listening = None
+            if nonsense:
+                await trio.sleep(_RETRY_SECONDS)
+        return self._stalls.pop()
+
+    @asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        self._commands += 1
+        if self._listening is not None:
+            self._listening.cancel()
+        try:
+            await self._one_at_a_time.acquire()
+        finally:
+            self._commands -= 1
+        try:
+            yield
+        finally:
+            self._one_at_a_time.release()
 
     def close(self) -> None:
         """Hangs up; QEMU connects again."""
@@ -61,8 +106,12 @@ class Monitor:
 
     async def _connect(self) -> socket.socket:
         self._connection = connection = await self._listener.accept()
-        await self._wait_for(connection, lambda said: "QMP" in said)
-        await self._exchange(connection, {"execute": "qmp_capabilities"})
+        try:
+            await self._wait_for(connection, lambda said: "QMP" in said)
+            await self._exchange(connection, {"execute": "qmp_capabilities"})
+        except BaseException:
+            self.close()
+            raise
         return connection
 
     async def _exchange(self, connection: socket.socket, request: dict[str, str]) -> None:
@@ -82,6 +131,8 @@ class Monitor:
             if newline:
                 self._unread = rest
                 said = _decode(line)
+                if said.get("event") == "BLOCK_IO_ERROR":
+                    self._note_failed_write(said.get("data"))
                 if wanted(said):
                     return said
                 continue
@@ -93,6 +144,14 @@ class Monitor:
             if left < 0:
                 raise MonitorError("QEMU talks without answering")
             self._unread += chunk
+
+    def _note_failed_write(self, data: object) -> None:
+        # What a device does about an error is its `werror`; by default it reports all but a full disk to the guest.
+        if isinstance(data, dict) and data.get("action") == "stop":
+            full = data.get("nospace") is True
+            self._stalls.append(
+                "no room is left for its disk" if full else f"its disk failed: {_spoken(data.get('reason'))}"
+            )
 
 
 def _decode(line: bytearray) -> dict[str, Any]:

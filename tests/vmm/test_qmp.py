@@ -11,6 +11,7 @@ from typing import TypeAlias
 
 import pytest
 import trio
+import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -212,3 +213,36 @@ def test_whatever_it_says_the_command_ends_well_or_with_its_own_error(words: lis
 
     with tempfile.TemporaryDirectory() as directory, listen(Path(directory) / "qmp") as listener:
         trio.run(main, listener)
+
+
+async def test_a_stall_is_heard_between_commands_and_forgotten_by_the_next_one(
+    monitor_of: Callable[[Qemu], Monitor],
+) -> None:
+    """A command interrupts the listening, and what QEMU said before it is of before it."""
+    full = b'{"event": "BLOCK_IO_ERROR", "data": {"action": "stop", "nospace": true}}\n'
+    reported = b'{"event": "BLOCK_IO_ERROR", "data": {"action": "report", "nospace": false}}\n'
+
+    async def stall(stream: trio.SocketStream) -> None:
+        await greet(stream)
+        await stream.send_all(reported + full)
+        for _ in range(2):
+            await next_command(stream)
+            await stream.send_all(full + b'{"return": {}}\n')
+        await stream.send_all(full)
+        await trio.sleep_forever()
+
+    monitor = monitor_of(stall)
+    with trio.fail_after(10):
+        assert await monitor.wait_stalled() == "no room is left for its disk"
+        heard: list[str] = []
+
+        async def listen() -> None:
+            heard.append(await monitor.wait_stalled())
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(listen)
+            await trio.testing.wait_all_tasks_blocked()
+            await monitor.execute("cont")
+            assert heard == []
+            await monitor.execute("cont")
+        assert heard == ["no room is left for its disk"]
