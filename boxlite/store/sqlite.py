@@ -225,8 +225,12 @@ def _from_row(row: tuple[object, ...]) -> StoredBox:
     vm, config = fields["vm"], fields["config"]
     if options.name != fields["name"]:
         raise Undecodable(f"the name {fields['name']!r} is not that of the options, {options.name!r}")
+    box_id = _text(fields, "id")
+    if box_id in ("", ".", "..") or "/" in box_id or "\0" in box_id:
+        # Removing the box removes the folder of this name.
+        raise Undecodable(f"the id {box_id!r} is no name of a folder")
     return StoredBox(
-        id=_text(fields, "id"),
+        id=box_id,
         options=options,
         created_at=_number(fields, "created_at"),
         state=BoxState(_text(fields, "state")),
