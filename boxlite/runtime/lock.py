@@ -39,6 +39,8 @@ def lock_home(home: Path) -> Iterator[None]:
         _write(descriptor, b"")
     finally:
         # The file stays: whoever waits to lock it must not be left with one that has no name any more.
+        # Closing alone would leave the lock to a child that was forked meanwhile.
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
         os.close(descriptor)
 
 

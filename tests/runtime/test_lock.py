@@ -7,6 +7,7 @@ import signal
 import stat
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -89,3 +90,19 @@ def test_a_lock_that_cannot_be_opened_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DiskError, match="lock"), lock_home(tmp_path):
         pass
     assert not (tmp_path / "elsewhere").exists()
+
+
+def test_a_child_that_was_forked_meanwhile_does_not_keep_the_home(tmp_path: Path) -> None:
+    """As multiprocessing forks them: it shares the lock's descriptor, and lives on."""
+    with suppress(RuntimeError), lock_home(tmp_path):
+        child = os.fork()
+        if child == 0:
+            signal.pause()
+            os._exit(0)
+        raise RuntimeError("the block fails")
+    try:
+        with lock_home(tmp_path):
+            pass
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
