@@ -167,6 +167,7 @@ class ModelSession:
                     position, gap = position + len(data), False
                     await trio.lowlevel.checkpoint()
                 elif guest.exited is not None and position == len(guest.written):
+                    guest.exited.stdout_end = len(guest.written)
                     sink(v1.ExecEvent(exited=guest.exited))
                     return
                 else:
