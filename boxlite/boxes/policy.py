@@ -10,7 +10,8 @@ from typing import Final, Self
 import attrs
 
 from actors import Backoff, Restart
-from boxlite.errors import InvalidOptions
+from boxlite.boxes.text import encode
+from boxlite.errors import InvalidCommand, InvalidOptions
 
 BACKOFF: Final = Backoff(0.1, 60.0, jitter=0.1)
 """Before each restart, as Docker has it: 0.1 s, then twice as long each time, up to a minute. Jitter keeps boxes apart
@@ -100,8 +101,13 @@ class HealthCheck:
     start_period: float = attrs.field(default=0.0, converter=float)
 
     def __attrs_post_init__(self) -> None:
-        if not self.command or not all(isinstance(word, str) and "\0" not in word for word in self.command):
+        if not self.command or not all(isinstance(word, str) for word in self.command):
             raise InvalidOptions(f"the command of a health check is a sequence of words, not {self.command!r}")
+        try:
+            for word in self.command:
+                encode("word of a health check's command", word)
+        except InvalidCommand as error:
+            raise InvalidOptions(str(error)) from error
         for name in ("interval", "timeout"):
             if not 0 < getattr(self, name) < float("inf"):
                 raise InvalidOptions(f"{name} of a health check must be a positive number of seconds")

@@ -299,6 +299,18 @@ async def test_a_pause_that_the_engine_refuses_leaves_the_box_running(
         assert (await box.run(["echo", "up"])).stdout == b"up\n"
 
 
+async def test_a_box_that_goes_on_is_called_running_though_its_guest_does_not_set_its_clock(
+    runtime: Runtime, host: SimulatedHost, autojump_clock: MockClock
+) -> None:
+    box = await runtime.create(IMAGE)
+    await box.start()
+    await box.pause()
+    host.faults.add(Fault(Stage.CALL, FaultKind.HANG))
+    assert await took(box.resume) <= 5
+    assert [machine.paused for machine in host.machines] == [False]
+    assert (await box.run(["echo", "up"])).stdout == b"up\n"
+
+
 async def test_a_pause_that_cannot_be_stored_does_not_happen(
     runtime: Runtime, host: SimulatedHost, autojump_clock: MockClock
 ) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from boxlite.boxes.options import BoxOptions
-from boxlite.boxes.policy import RestartKind, RestartPolicy
+from boxlite.boxes.policy import HealthCheck, RestartKind, RestartPolicy
 from boxlite.errors import InvalidOptions
 from boxlite.images.reference import BuiltinReference
 
@@ -62,6 +62,12 @@ def test_impossible_options_are_refused(options: dict[str, Any]) -> None:
 def test_a_policy_that_could_not_be_read_again_is_refused(kind: Any, max_retries: Any) -> None:
     with pytest.raises(InvalidOptions):
         RestartPolicy(kind, max_retries)
+
+
+@pytest.mark.parametrize("command", [(), (b"true",), ("a\0",), ("a\ud800",)])
+def test_a_health_check_that_no_guest_could_be_told_is_refused(command: Any) -> None:
+    with pytest.raises(InvalidOptions):
+        HealthCheck(command)
 
 
 def test_a_time_of_another_numeric_type_is_taken_as_seconds() -> None:
