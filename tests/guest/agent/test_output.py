@@ -248,7 +248,8 @@ async def _read_with_breaks(steps: list[tuple[str, int]], window: int) -> None:
         nonlocal received, left
         if chunk.offset != received:
             assert left
-            assert chunk.offset == max(received, written - 64)
+            # At the latest there; less was lost where it was not written yet when the reader attached.
+            assert received < chunk.offset <= max(received, written - 64)
             assert chunk.data == b""
         left = False
         assert chunk.data == content[chunk.offset : chunk.offset + len(chunk.data)]
