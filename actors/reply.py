@@ -89,6 +89,11 @@ class Deferred(Generic[R]):
         self._answered = False
         reply.on_abandon(lambda: owed.discard(reply))
 
+    @property
+    def abandoned(self) -> bool:
+        """Whether nobody waits for the answer any more; true some steps before `on_abandon` calls back."""
+        return self._reply.abandoned
+
     def reply(self, value: R) -> None:
         """Answer with a value; RuntimeError when it was answered before."""
         self._settle(outcome.Value(value))

@@ -106,7 +106,7 @@ class RuntimeActor(Actor):
                     return
                 done = self._coming[options.name] = trio.Event()
                 try:
-                    deferred.reply(await self._add(options, wait=message.wait))
+                    deferred.reply(await self._add(message, deferred, scope))
                 finally:
                     del self._coming[options.name]
                     done.set()
@@ -117,16 +117,19 @@ class RuntimeActor(Actor):
             except BoxliteError as error:
                 deferred.fail(error)
 
-    async def _add(self, options: BoxOptions, *, wait: bool) -> BoxRecord:
+    async def _add(self, message: CreateBox, deferred: Deferred[BoxRecord], scope: trio.CancelScope) -> BoxRecord:
         """A new box; an error or a cancellation leaves no share, directory, actor or row."""
-        services = self._services
-        lease = await services.admission.admit(options.name, Need(options.memory_mib, options.cpus), wait=wait)
+        services, options = self._services, message.options
+        lease = await services.admission.admit(options.name, Need(options.memory_mib, options.cpus), wait=message.wait)
         now = services.wall_clock()
         box = StoredBox(f"{services.random.getrandbits(64):016x}", options, created_at=now, changed_at=now)
         record: BoxRecord | None = None
         try:
             await services.storage.make_directory(self._directory / box.id)
             record = await self._start(box, lease)
+            if deferred.abandoned:
+                # Its asker was cancelled, and has not run since.
+                scope.cancel()
             await trio.lowlevel.checkpoint_if_cancelled()
             # From here on it exists; everything before can be undone, and nothing after this waits.
             services.store.add(box)

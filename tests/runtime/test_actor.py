@@ -138,3 +138,23 @@ async def test_boxes_are_found_and_listed_while_others_remove_them(autojump_cloc
         for _ in range(50):
             await (await runtime.create(IMAGE, name="b")).remove()
         looking.cancel_scope.cancel()
+
+
+async def test_a_creation_that_is_cancelled_at_any_point_leaves_no_box(autojump_clock: MockClock) -> None:
+    async with open_simulated_runtime() as runtime:
+        for steps in range(10):
+            for _ in range(20):
+                created: list[boxlite.Box] = []
+
+                async def create(created: list[boxlite.Box] = created) -> None:
+                    created.append(await runtime.create(IMAGE))
+
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(create)
+                    for _ in range(steps):
+                        await trio.lowlevel.checkpoint()
+                    nursery.cancel_scope.cancel()
+                await trio.sleep(1)
+                assert len(await runtime.list()) == len(created)
+                for box in created:
+                    await box.remove()
