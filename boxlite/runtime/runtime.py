@@ -104,6 +104,10 @@ class Runtime:
         """The box of that name; raises `BoxNotFound`."""
         return self._box(await ask(self._ref, FindBox(name)))
 
+    async def remove(self, name: str, *, force: bool = False) -> None:
+        """Removes the box of that name and its disk, as `Box.remove` does; raises `BoxNotFound` where there is none."""
+        await (await self.get(name)).remove(force=force)
+
     async def list(self, *, state: BoxState | None = None) -> tuple[Box, ...]:
         """All boxes, or those in one state at this moment, in the order in which they were created."""
         records = await ask(self._ref, ListBoxes())

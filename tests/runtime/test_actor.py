@@ -158,3 +158,14 @@ async def test_a_creation_that_is_cancelled_at_any_point_leaves_no_box(autojump_
                 assert len(await runtime.list()) == len(created)
                 for box in created:
                     await box.remove()
+
+
+async def test_a_box_is_removed_by_its_name_as_by_itself(autojump_clock: MockClock) -> None:
+    async with open_host() as host, open_simulated_runtime(host=host) as runtime:
+        await (await runtime.create(IMAGE, name="b")).start()
+        with pytest.raises(boxlite.IllegalTransition):
+            await runtime.remove("b")
+        await runtime.remove("b", force=True)
+        with pytest.raises(BoxNotFound):
+            await runtime.remove("b")
+        assert host.machines == ()
