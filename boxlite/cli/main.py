@@ -79,10 +79,12 @@ def _flushed(status: int) -> int:
     try:
         # It flushes; and where stdout was closed, so that sys.stdout is None, it does nothing.
         click.echo(nl=False)
-    except BrokenPipeError:
+    except OSError as error:
         # The interpreter flushes once more at its end, and would complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), STDOUT)
-        return BROKEN_PIPE
+        if isinstance(error, BrokenPipeError):
+            return BROKEN_PIPE
+        return status or report(error, debug=False)
     return status
 
 

@@ -119,9 +119,11 @@ def test_a_reader_that_left_ends_boxlite_quietly() -> None:
     assert (done.returncode, done.stderr) == (141, "")
 
 
-def test_output_that_cannot_be_written_is_told_without_a_traceback() -> None:
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_output_that_cannot_be_written_is_told_without_a_traceback(unbuffered: str) -> None:
+    """Once, and whether the interpreter buffers it or not."""
     with open("/dev/full", "wb") as full:
-        done = process("--version", stdout=full.fileno())
+        done = process("--version", stdout=full.fileno(), PYTHONUNBUFFERED=unbuffered)
     assert (done.returncode, done.stderr) == (125, "boxlite: [Errno 28] No space left on device\n")
 
 
