@@ -11,7 +11,11 @@ from boxlite.testing.lifecycle import BoxLifecycle
 
 TestBoxLifecycle = BoxLifecycle.TestCase
 TestBoxLifecycle.settings = settings(
-    max_examples=40, stateful_step_count=30, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    derandomize=True,
+    max_examples=40,
+    stateful_step_count=30,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
 )
 
 
@@ -41,7 +45,11 @@ def test_a_subclass_adds_rules_of_its_own() -> None:
     run_state_machine_as_test(
         Pair,
         settings=settings(
-            max_examples=5, stateful_step_count=15, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+            derandomize=True,
+            max_examples=5,
+            stateful_step_count=15,
+            deadline=None,
+            suppress_health_check=[HealthCheck.too_slow],
         ),
     )
     assert Pair.tried
