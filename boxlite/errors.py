@@ -15,6 +15,13 @@ class BoxliteError(Exception):
     """The root: `except BoxliteError` catches whatever this package raises on purpose."""
 
 
+def first_error(error: BaseException) -> BaseException:
+    """The first plain error of a group, however deep it is; one that is no group is given back."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
 # Images
 
 

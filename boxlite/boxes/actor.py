@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import trio
 
@@ -15,7 +15,7 @@ from actors import Actor, ActorError, ActorRef, Deferred, Message
 from boxlite.boxes.boot import Running
 from boxlite.boxes.control import set_paused
 from boxlite.boxes.life import Life
-from boxlite.boxes.lifecycle import BoxEvent, BoxState, transition
+from boxlite.boxes.lifecycle import DOWN, UP, BoxEvent, BoxState, transition
 from boxlite.boxes.messages import (
     BoxStatus,
     Delete,
@@ -31,14 +31,11 @@ from boxlite.boxes.messages import (
 )
 from boxlite.boxes.services import BoxServices
 from boxlite.boxes.transitions import Transitions
-from boxlite.errors import BoxliteError, BoxNotRunning, BoxPaused, BoxStopped, StorageFull, StoreFailed
+from boxlite.errors import BoxliteError, BoxNotRunning, BoxPaused, BoxStopped, StorageFull, StoreFailed, first_error
 from boxlite.runtime.admission import Lease, Need
 from boxlite.store.records import StoredBox
 
 _log = logging.getLogger(__name__)
-
-_UP = (BoxState.RUNNING, BoxState.PAUSED)
-_DOWN = (BoxState.CONFIGURED, BoxState.STOPPED, BoxState.FAILED)
 
 
 class BoxActor(Actor):
@@ -82,7 +79,7 @@ class BoxActor(Actor):
 
     async def started(self) -> None:
         """Begins the adoption, which may take its time."""
-        if self._state in _UP:
+        if self._state in UP:
             self._lease = self._lease or self._services.admission.claim(self._need)
             self._begin(by_hand=False, adopts=True)
 
@@ -156,18 +153,18 @@ class BoxActor(Actor):
     def _stop(self, message: Message[None], grace: float) -> None:
         life, state = self._current, self._state
         if state is not BoxState.STOPPING:
-            cause = self._transitions.record.box.cause if state in _DOWN else ""
+            cause = self._transitions.record.box.cause if state in DOWN else ""
             self._move(BoxEvent.STOP, cause=cause, stopped_by_hand=True)
         self._refuse(self._next)
         if life is not None:
             self._stoppers.append(self.defer(message))
-            if state in _UP or state is BoxState.STOPPING:
+            if state in UP or state is BoxState.STOPPING:
                 life.ending.ask(grace)
             else:
                 life.kill()
 
     def _stop_and_start(self, message: Message[Running], grace: float) -> Running | None:
-        if self._state not in _UP or self._current is None:
+        if self._state not in UP or self._current is None:
             return self._use(message, by_hand=True)
         self._move(BoxEvent.STOP)
         self._await_start(message, self._next)
@@ -199,14 +196,14 @@ class BoxActor(Actor):
 
     async def _remove(self, message: Message[None], force: bool) -> None:
         life, state = self._current, self._state
-        if not force and state not in _DOWN and not self._removers:
+        if not force and state not in DOWN and not self._removers:
             transition(self._name, state, BoxEvent.REMOVE)
         self._removers.append(self.defer(message))
         self._refuse(self._next)
         if life is None:
             await self._delete()
             return
-        if state not in (*_DOWN, BoxState.STOPPING):
+        if state not in DOWN | {BoxState.STOPPING}:
             self._move(BoxEvent.STOP, stopped_by_hand=True)
         life.kill()
 
@@ -240,7 +237,7 @@ class BoxActor(Actor):
                         self._move(BoxEvent.START, restarts=0, stopped_by_hand=False)
                     await life.run(self._services.random, partial(self._open, adopts))
                 except* BoxliteError as group:
-                    failure = _first(group)
+                    failure = cast(BoxliteError, first_error(group))
         finally:
             self._over(life, failure, undone=BoxEvent.START_UNDONE if new else BoxEvent.RESTART_UNDONE)
 
@@ -347,11 +344,3 @@ class BoxActor(Actor):
 
     def _move(self, event: BoxEvent, **changes: Any) -> None:
         self._transitions.record.move(event, **changes)
-
-
-def _first(group: BaseExceptionGroup[BoxliteError]) -> BoxliteError:
-    first: BaseException = group
-    while isinstance(first, BaseExceptionGroup):
-        first = first.exceptions[0]
-    assert isinstance(first, BoxliteError)
-    return first

@@ -31,6 +31,16 @@ class BoxState(enum.StrEnum):
     """Its disk is gone; nothing is legal any more."""
 
 
+UP = frozenset({BoxState.RUNNING, BoxState.PAUSED})
+"""It has a machine that is ready."""
+
+ACTIVE = UP | {BoxState.STARTING, BoxState.STOPPING}
+"""It has a machine, or is about to."""
+
+DOWN = frozenset({BoxState.CONFIGURED, BoxState.STOPPED, BoxState.FAILED})
+"""It has none, and can be started or removed."""
+
+
 class BoxEvent(enum.StrEnum):
     """What can happen to a box."""
 

@@ -128,8 +128,7 @@ class Machine:
         async with self._control:
             if not self.paused:
                 await self._vm.pause()
-                self._unpaused = trio.Event()
-                self.pauses += 1
+                self._note_pause()
 
     async def resume(self) -> None:
         """Lets its processors go on, and sets its clock. Raises OSError as `pause` does."""
@@ -144,6 +143,10 @@ class Machine:
                 await self._session.set_clock(self._now())
             except (PortalLost, GuestRefused):
                 return
+
+    def _note_pause(self) -> None:
+        self._unpaused = trio.Event()
+        self.pauses += 1
 
     async def wait_unpaused(self) -> None:
         """Returns at once where its processors run."""
@@ -188,8 +191,7 @@ class Machine:
             reason = await self._vm.wait_stalled()
             async with self._control:
                 if not self.paused:
-                    self._unpaused = trio.Event()
-                    self.pauses += 1
+                    self._note_pause()
                     self._owner.on_stalled(reason)
 
     async def _keep_connected(self) -> None:

@@ -11,7 +11,7 @@ import trio_util
 from actors import Actor, ActorError
 from boxlite.boxes.boot import Running
 from boxlite.boxes.ending import Ending
-from boxlite.errors import BootFailed, BoxliteError
+from boxlite.errors import BootFailed, BoxliteError, first_error
 
 
 class MachineActor(Actor):
@@ -68,9 +68,7 @@ class MachineActor(Actor):
 
 def _simplest(box: str, error: Exception) -> Exception:
     """The first plain error of a group; `BootFailed` stands for what the system raised. A bug stays as it is."""
-    first: BaseException = error
-    while isinstance(first, BaseExceptionGroup):
-        first = first.exceptions[0]
+    first = first_error(error)
     if isinstance(first, BoxliteError):
         return first
     if isinstance(first, OSError | ActorError):

@@ -12,7 +12,7 @@ from boxlite.boxes.boot import Running, adopt, boot
 from boxlite.boxes.changes import Health, HealthReport
 from boxlite.boxes.health import watch_health
 from boxlite.boxes.life import Life
-from boxlite.boxes.lifecycle import BoxEvent, BoxState
+from boxlite.boxes.lifecycle import UP, BoxEvent, BoxState
 from boxlite.boxes.machine import Owner
 from boxlite.boxes.messages import BoxStatus
 from boxlite.boxes.policy import RestartKind
@@ -20,8 +20,6 @@ from boxlite.boxes.record import Record
 from boxlite.boxes.services import BoxServices
 from boxlite.boxes.stages import Stages
 from boxlite.store.records import StoredBox
-
-_UP = (BoxState.RUNNING, BoxState.PAUSED)
 
 
 @final
@@ -74,7 +72,7 @@ class Transitions:
                 # A stop has come while it was adopted.
                 pass
         check = self.record.box.options.health
-        if check is not None and self.record.state in _UP:
+        if check is not None and self.record.state in UP:
             self._health = Health.STARTING
             report = partial(self._report, running)
             running.machine.start_soon(partial(watch_health, running, self.record.box.options, check, report))
@@ -141,19 +139,19 @@ class Transitions:
         )
 
     def _outlives_runtime(self) -> bool:
-        return self.record.box.options.detached and self.record.state in _UP
+        return self.record.box.options.detached and self.record.state in UP
 
     def _on_stalled(self, reason: str) -> None:
         if self.record.state is BoxState.RUNNING:
             self.record.move(BoxEvent.STALLED, cause=f"{reason}: make room, then resume it")
 
     def _on_portal(self, event: BoxEvent, cause: str) -> None:
-        if self.record.state in _UP:
+        if self.record.state in UP:
             self.record.move(event, cause=cause if event is BoxEvent.PORTAL_LOST else "")
 
     def _report(self, running: Running, health: Health, failures: int, detail: str) -> None:
         box = self.record.box
-        if box.state not in _UP:
+        if box.state not in UP:
             # While it stops, what ends in it was asked to.
             return
         self._health = health

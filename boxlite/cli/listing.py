@@ -10,15 +10,13 @@ from typing import Any
 import attrs
 import click
 
-from boxlite.boxes.lifecycle import BoxState
+from boxlite.boxes.lifecycle import ACTIVE
 from boxlite.cli.ending import errors_in_json
 from boxlite.cli.failure import complain
 from boxlite.cli.options import home_option, json_option, name_arguments
 from boxlite.cli.phrases import ago, table
 from boxlite.cli.present import find_boxes, present_boxes
 from boxlite.store.records import StoredBox
-
-_ACTIVE = frozenset({BoxState.STARTING, BoxState.RUNNING, BoxState.PAUSED, BoxState.STOPPING})
 
 
 @click.command()
@@ -29,7 +27,7 @@ _ACTIVE = frozenset({BoxState.STARTING, BoxState.RUNNING, BoxState.PAUSED, BoxSt
 def ls(every: bool, quiet: bool, home: str | None, as_json: bool) -> int:
     """List the boxes that run."""
     with errors_in_json(as_json):
-        boxes = [box for box in present_boxes(home) if every or box.state in _ACTIVE]
+        boxes = [box for box in present_boxes(home) if every or box.state in ACTIVE]
     if as_json:
         click.echo(json.dumps([describe_box(box) for box in boxes]))
     elif quiet:

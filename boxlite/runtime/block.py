@@ -8,7 +8,7 @@ from typing import final
 
 import trio
 
-from boxlite.errors import BoxliteError, RuntimeFailed
+from boxlite.errors import BoxliteError, RuntimeFailed, first_error
 
 
 @final
@@ -58,9 +58,7 @@ class UserBlock:
 
 
 def _failed_to_open(crash: ExceptionGroup) -> BoxliteError:
-    cause: BaseException = crash
-    while isinstance(cause, BaseExceptionGroup):
-        cause = cause.exceptions[0]
+    cause = first_error(crash)
     if isinstance(cause, BoxliteError):
         return cause
     failure = RuntimeFailed(f"the runtime could not be opened: {cause!r}")

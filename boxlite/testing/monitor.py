@@ -9,13 +9,10 @@ from typing import final
 import trio
 
 from boxlite.boxes.changes import BoxChange, Change
-from boxlite.boxes.lifecycle import TRANSITIONS, BoxEvent, BoxState
+from boxlite.boxes.lifecycle import ACTIVE, DOWN, TRANSITIONS, UP, BoxEvent, BoxState
 from boxlite.store.records import StoredBox
 from boxlite.testing.host import HOME, SimulatedHost
 from boxlite.testing.machine import MachineSnapshot
-
-_WITH_MACHINE = frozenset({BoxState.STARTING, BoxState.RUNNING, BoxState.PAUSED, BoxState.STOPPING})
-_AT_REST = frozenset({BoxState.CONFIGURED, BoxState.RUNNING, BoxState.PAUSED, BoxState.STOPPED, BoxState.FAILED})
 
 
 class Violated(AssertionError):
@@ -85,7 +82,7 @@ class Monitor:
         for name, count in counts.items():
             self.require(count == 1, f"box {name} has {count} machines")
             state = states.get(name, BoxState.REMOVED)
-            self.require(state in _WITH_MACHINE, f"box {name} is {state} and has a machine")
+            self.require(state in ACTIVE, f"box {name} is {state} and has a machine")
 
     def check_at_rest(self) -> None:
         """Nothing is under way, so store, disk and machines say the same."""
@@ -100,7 +97,7 @@ class Monitor:
         for directory in self._host.disk.boxes:
             self.require(directory.parent != HOME / "boxes" or directory.name in stored, f"{directory} is no box's")
         for box in stored.values():
-            self.require(box.state in _AT_REST, f"box {box.name} is {box.state}, and nobody works on that")
+            self.require(box.state in UP | DOWN, f"box {box.name} is {box.state}, and nobody works on that")
             self._check_machine(box, running.get(box.name))
 
     def check_closed(self) -> None:
@@ -141,7 +138,7 @@ class Monitor:
         self.require(stored is change.after, f"{change.box} is announced as {change.after} and stored as {stored}")
 
     def _check_machine(self, box: StoredBox, machine: MachineSnapshot | None) -> None:
-        expected = box.state in (BoxState.RUNNING, BoxState.PAUSED)
+        expected = box.state in UP
         self.require(expected == (machine is not None), f"box {box.name} is {box.state}, its machine {machine}")
         if machine is not None and expected:
             self.require(box.vm is not None, f"box {box.name} runs without a record of its machine")
