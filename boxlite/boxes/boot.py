@@ -60,7 +60,7 @@ async def boot(
                 with stages.measure("connect"):
                     session = await _connect(box.name, vm)
                 closing.callback(session.close)
-                await _set_up(box.name, vm, session, spec, services, stages)
+                await _set_up(box, vm, session, spec, services, stages)
             async with open_machine(vm, owner, session) as machine:
                 yield Running(machine, config)
 
@@ -151,7 +151,7 @@ async def _before_end(vm: Vm, work: Callable[[], Awaitable[T]]) -> T | None:
 
 
 async def _set_up(
-    box: str, vm: Vm, session: GuestSession, spec: InstanceSpec, services: BoxServices, stages: Stages
+    box: StoredBox, vm: Vm, session: GuestSession, spec: InstanceSpec, services: BoxServices, stages: Stages
 ) -> None:
     disks = [Disk(serial=disk.serial, read_only=disk.read_only) for disk in spec.disks[1:]]
     now = round(services.wall_clock() * 1e9)
@@ -159,8 +159,10 @@ async def _set_up(
         with stages.measure("init"):
             await session.init_guest(unix_time_ns=now, entropy=secrets.token_bytes(_ENTROPY), disks=disks)
         with stages.measure("container"):
-            await session.init_container(image_disk=IMAGE_DISK, scratch_disk=SCRATCH_DISK, hostname=box)
+            await session.init_container(
+                image_disk=IMAGE_DISK, scratch_disk=SCRATCH_DISK, hostname=box.name, machine_id=box.id
+            )
     except (PortalLost, GuestRefused) as error:
         with trio.move_on_after(END_GRACE):
             await vm.wait()
-        raise BootFailed(box, f"the guest did not set itself up: {error}", vm.console.tail()) from error
+        raise BootFailed(box.name, f"the guest did not set itself up: {error}", vm.console.tail()) from error

@@ -77,8 +77,16 @@ class GuestSession(Protocol):
     async def init_guest(self, *, unix_time_ns: int, entropy: bytes, disks: Sequence[Disk]) -> None:
         """Guest.Init: once in the machine's life, first."""
 
-    async def init_container(self, *, image_disk: str, scratch_disk: str, hostname: str) -> None:
+    async def init_container(self, *, image_disk: str, scratch_disk: str, hostname: str, machine_id: str) -> None:
         """Container.Init: once in the machine's life, after `init_guest`."""
+
+    async def freeze(self) -> None:
+        """Guest.Freeze: once, after `init_container`; the machine is about to be saved as a template."""
+
+    async def restore(
+        self, *, unix_time_ns: int, entropy: bytes, hostname: str, machine_id: str, mac_address: bytes = b""
+    ) -> None:
+        """Guest.Restore: once, first after the machine was restored from a template."""
 
     async def ping(self, payload: bytes = b"") -> PingReply:
         """Guest.Ping: answers as long as the agent serves."""

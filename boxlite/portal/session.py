@@ -30,6 +30,7 @@ from proto.boxlite.v1 import (
     ExecStart,
     ExecutionInfo,
     ExecutionStub,
+    FreezeRequest,
     GuestInitRequest,
     GuestStub,
     KillRequest,
@@ -37,6 +38,7 @@ from proto.boxlite.v1 import (
     PingReply,
     PingRequest,
     ResizeTtyRequest,
+    RestoreRequest,
     SetClockRequest,
     ShutdownRequest,
     TtySize,
@@ -105,10 +107,29 @@ class Session:
         request = GuestInitRequest(unix_time_ns=unix_time_ns, entropy=entropy, disks=list(disks))
         await self._call(self._guest.init, request)
 
-    async def init_container(self, *, image_disk: str, scratch_disk: str, hostname: str) -> None:
+    async def init_container(self, *, image_disk: str, scratch_disk: str, hostname: str, machine_id: str) -> None:
         """Container.Init: once, after `init_guest`."""
-        request = ContainerInitRequest(image_disk=image_disk, scratch_disk=scratch_disk, hostname=hostname)
+        request = ContainerInitRequest(
+            image_disk=image_disk, scratch_disk=scratch_disk, hostname=hostname, machine_id=machine_id
+        )
         await self._call(self._container.init, request)
+
+    async def freeze(self) -> None:
+        """Guest.Freeze: once, after `init_container`."""
+        await self._call(self._guest.freeze, FreezeRequest())
+
+    async def restore(
+        self, *, unix_time_ns: int, entropy: bytes, hostname: str, machine_id: str, mac_address: bytes = b""
+    ) -> None:
+        """Guest.Restore: once, first after the machine was restored."""
+        request = RestoreRequest(
+            unix_time_ns=unix_time_ns,
+            entropy=entropy,
+            hostname=hostname,
+            machine_id=machine_id,
+            mac_address=mac_address,
+        )
+        await self._call(self._guest.restore, request)
 
     async def ping(self, payload: bytes = b"") -> PingReply:
         """Guest.Ping: answers as long as the agent serves."""

@@ -75,7 +75,7 @@ class SimulatedSession:
         """See `GuestSession`."""
         await self._call(Stage.INIT, lambda agent: agent.init_guest(unix_time_ns, list(disks)))
 
-    async def init_container(self, *, image_disk: str, scratch_disk: str, hostname: str) -> None:
+    async def init_container(self, *, image_disk: str, scratch_disk: str, hostname: str, machine_id: str) -> None:
         """See `GuestSession`."""
         await self._call(Stage.CONTAINER, lambda agent: agent.init_container(image_disk, scratch_disk))
 

@@ -11,12 +11,24 @@ from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Protocol
 
+import attrs
+
 from boxlite.portal.interface import GuestSession
 from boxlite.vmm.console import Console
 from boxlite.vmm.process import VmExit
 from vmm_ffi.spec import InstanceSpec, ProcessIdentity, VmRecord
 
-__all__ = ["Engine", "ProcessIdentity", "Vm", "VmRecord"]
+__all__ = ["Engine", "ProcessIdentity", "Snapshot", "Vm", "VmRecord"]
+
+
+@attrs.frozen
+class Snapshot:
+    """A virtual machine that was saved while it ran. Any number may be restored from it, at once and again."""
+
+    memory: Path
+    """What its memory held; restored machines share it, copy-on-write."""
+    state: Path
+    """What its processors and devices held."""
 
 
 class Vm(Protocol):
@@ -40,8 +52,8 @@ class Vm(Protocol):
     async def connect(self) -> GuestSession:
         """Waits until the guest has connected, and gives the session; each call gives a new one.
 
-        The first call on a launched machine also waits for the ready notice and checks it. Raises OSError or ValueError
-        where the guest hangs up or talks nonsense. It does not end when the machine ends: the caller races the two.
+        The first call on a launched machine also waits for the ready notice and checks it; on a restored one, it
+        waits until it runs. Raises OSError or ValueError where the guest hangs up or talks nonsense. It does not end when the machine ends: the caller races the two.
         """
 
     async def pause(self) -> None:
@@ -62,6 +74,13 @@ class Vm(Protocol):
         Returns when it was asked. Raises OSError as `pause` does.
         """
 
+    async def save(self, state: Path) -> None:
+        """Stops its processors for good and writes what they and its devices hold into a new file.
+
+        Only for one that was launched with `memory`, which is complete with it: then both are a `Snapshot`, together
+        with the content that its disks have now. Raises OSError.
+        """
+
     def kill(self, signal_number: int = signal.SIGKILL) -> None:
         """Sends a signal, soon and without waiting; nothing happens when it has ended."""
 
@@ -72,8 +91,19 @@ class Vm(Protocol):
 class Engine(Protocol):
     """Launches virtual machines, and finds those again that outlived their runtime."""
 
-    def launch(self, spec: InstanceSpec, *, directory: Path, detached: bool) -> AbstractAsyncContextManager[Vm]:
+    def launch(
+        self,
+        spec: InstanceSpec,
+        *,
+        directory: Path,
+        detached: bool,
+        memory: Path | None = None,
+        restore: Snapshot | None = None,
+    ) -> AbstractAsyncContextManager[Vm]:
         """Spawns a machine; leaving the block kills it, unless it was released.
+
+        With `memory`, its memory is a new file of that name, for `Vm.save`. With `restore`, it goes on where the saved
+        one was: `spec` must be that one's but for names and paths, with disks of the same content.
 
         The engine adds the ports and their nonce to `spec`. A detached one writes its identity, its console and its
         exit into files of `directory`. Raises `ZygoteError`, OSError where a file or descriptor is missing, or

@@ -19,6 +19,8 @@ __all__ = (
     "ExecutionInfo",
     "ExecutionStub",
     "Exited",
+    "FreezeReply",
+    "FreezeRequest",
     "GuestBase",
     "GuestInitReply",
     "GuestInitRequest",
@@ -35,6 +37,8 @@ __all__ = (
     "PingRequest",
     "ResizeTtyReply",
     "ResizeTtyRequest",
+    "RestoreReply",
+    "RestoreRequest",
     "SetClockReply",
     "SetClockRequest",
     "ShutdownReply",
@@ -223,6 +227,11 @@ class ContainerInitRequest(betterproto2.Message):
     """
 
     hostname: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
+
+    machine_id: "str" = betterproto2.field(4, betterproto2.TYPE_STRING)
+    """
+    What /etc/machine-id says: 32 lower-case hexadecimal digits (machine-id(5)).
+    """
 
 
 default_message_pool.register_message("boxlite.v1", "ContainerInitRequest", ContainerInitRequest)
@@ -445,6 +454,22 @@ default_message_pool.register_message("boxlite.v1", "Exited", Exited)
 
 
 @dataclass(eq=False, repr=False)
+class FreezeReply(betterproto2.Message):
+    pass
+
+
+default_message_pool.register_message("boxlite.v1", "FreezeReply", FreezeReply)
+
+
+@dataclass(eq=False, repr=False)
+class FreezeRequest(betterproto2.Message):
+    pass
+
+
+default_message_pool.register_message("boxlite.v1", "FreezeRequest", FreezeRequest)
+
+
+@dataclass(eq=False, repr=False)
 class GuestInitReply(betterproto2.Message):
     pass
 
@@ -622,6 +647,42 @@ class ResizeTtyRequest(betterproto2.Message):
 
 
 default_message_pool.register_message("boxlite.v1", "ResizeTtyRequest", ResizeTtyRequest)
+
+
+@dataclass(eq=False, repr=False)
+class RestoreReply(betterproto2.Message):
+    pass
+
+
+default_message_pool.register_message("boxlite.v1", "RestoreReply", RestoreReply)
+
+
+@dataclass(eq=False, repr=False)
+class RestoreRequest(betterproto2.Message):
+    unix_time_ns: "int" = betterproto2.field(1, betterproto2.TYPE_FIXED64)
+    """
+    Nanoseconds since the epoch, on the host's clock.
+    """
+
+    entropy: "bytes" = betterproto2.field(2, betterproto2.TYPE_BYTES)
+    """
+    Random bytes from the host, at least 32. The random pool draws on them before anything else happens.
+    """
+
+    hostname: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
+    """
+    As in ContainerInitRequest.
+    """
+
+    machine_id: "str" = betterproto2.field(4, betterproto2.TYPE_STRING)
+
+    mac_address: "bytes" = betterproto2.field(5, betterproto2.TYPE_BYTES)
+    """
+    Six bytes for the network interface; empty where there is none.
+    """
+
+
+default_message_pool.register_message("boxlite.v1", "RestoreRequest", RestoreRequest)
 
 
 @dataclass(eq=False, repr=False)
@@ -961,6 +1022,54 @@ class GuestStub(betterproto2_grpclib.ServiceStub):
             metadata=metadata,
         )
 
+    async def freeze(
+        self,
+        message: "FreezeRequest | None" = None,
+        *,
+        timeout: "float | None" = None,
+        deadline: "Deadline | None" = None,
+        metadata: "MetadataLike | None" = None,
+    ) -> "FreezeReply":
+        """
+        Gets ready to be saved as a template: writes the disks back, and warms what a command's start takes. Called once,
+        after Container.Init and before any command. Then the host hangs up, and saves the machine. From this call on, every
+        call but Ping and Restore is refused with FAILED_PRECONDITION.
+        """
+
+        if message is None:
+            message = FreezeRequest()
+
+        return await self._unary_unary(
+            "/boxlite.v1.Guest/Freeze",
+            message,
+            FreezeReply,
+            timeout=timeout,
+            deadline=deadline,
+            metadata=metadata,
+        )
+
+    async def restore(
+        self,
+        message: "RestoreRequest",
+        *,
+        timeout: "float | None" = None,
+        deadline: "Deadline | None" = None,
+        metadata: "MetadataLike | None" = None,
+    ) -> "RestoreReply":
+        """
+        Makes the machine, which was restored from a template, one of its own: reseeds the random pool first, then sets the
+        clock, the names and the network address. Called once, first after a restore; only then do commands run.
+        """
+
+        return await self._unary_unary(
+            "/boxlite.v1.Guest/Restore",
+            message,
+            RestoreReply,
+            timeout=timeout,
+            deadline=deadline,
+            metadata=metadata,
+        )
+
     async def shutdown(
         self,
         message: "ShutdownRequest",
@@ -1190,6 +1299,23 @@ class GuestBase(betterproto2_grpclib.ServiceBase):
 
         raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
 
+    async def freeze(self, message: "FreezeRequest") -> "FreezeReply":
+        """
+        Gets ready to be saved as a template: writes the disks back, and warms what a command's start takes. Called once,
+        after Container.Init and before any command. Then the host hangs up, and saves the machine. From this call on, every
+        call but Ping and Restore is refused with FAILED_PRECONDITION.
+        """
+
+        raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
+
+    async def restore(self, message: "RestoreRequest") -> "RestoreReply":
+        """
+        Makes the machine, which was restored from a template, one of its own: reseeds the random pool first, then sets the
+        clock, the names and the network address. Called once, first after a restore; only then do commands run.
+        """
+
+        raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
+
     async def shutdown(self, message: "ShutdownRequest") -> "ShutdownReply":
         """
         Ends every execution, writes the disks back, and powers the machine off.
@@ -1213,6 +1339,18 @@ class GuestBase(betterproto2_grpclib.ServiceBase):
         request = await stream.recv_message()
         assert request is not None
         response = await self.set_clock(request)
+        await stream.send_message(response)
+
+    async def __rpc_freeze(self, stream: "grpclib.server.Stream[FreezeRequest, FreezeReply]") -> None:
+        request = await stream.recv_message()
+        assert request is not None
+        response = await self.freeze(request)
+        await stream.send_message(response)
+
+    async def __rpc_restore(self, stream: "grpclib.server.Stream[RestoreRequest, RestoreReply]") -> None:
+        request = await stream.recv_message()
+        assert request is not None
+        response = await self.restore(request)
         await stream.send_message(response)
 
     async def __rpc_shutdown(self, stream: "grpclib.server.Stream[ShutdownRequest, ShutdownReply]") -> None:
@@ -1240,6 +1378,18 @@ class GuestBase(betterproto2_grpclib.ServiceBase):
                 grpclib.const.Cardinality.UNARY_UNARY,
                 SetClockRequest,
                 SetClockReply,
+            ),
+            "/boxlite.v1.Guest/Freeze": grpclib.const.Handler(
+                self.__rpc_freeze,
+                grpclib.const.Cardinality.UNARY_UNARY,
+                FreezeRequest,
+                FreezeReply,
+            ),
+            "/boxlite.v1.Guest/Restore": grpclib.const.Handler(
+                self.__rpc_restore,
+                grpclib.const.Cardinality.UNARY_UNARY,
+                RestoreRequest,
+                RestoreReply,
             ),
             "/boxlite.v1.Guest/Shutdown": grpclib.const.Handler(
                 self.__rpc_shutdown,

@@ -19,7 +19,9 @@ async def what_is_called_once_is_refused_the_second_time(guest: Guest) -> None:
     with pytest.raises(GuestRefused):
         await guest.session.init_guest(unix_time_ns=0, entropy=b"", disks=[Disk(serial="image", read_only=True)])
     with pytest.raises(GuestRefused):
-        await guest.session.init_container(image_disk="image", scratch_disk="scratch", hostname="box")
+        await guest.session.init_container(
+            image_disk="image", scratch_disk="scratch", hostname="box", machine_id="0" * 32
+        )
 
 
 async def a_ping_brings_its_payload_back(guest: Guest) -> None:

@@ -186,5 +186,7 @@ async def launched(subject: Subject, *, detached: bool = False, directory: Path 
             session = await vm.connect()
             disks = [Disk(serial=disk.serial, read_only=disk.read_only) for disk in spec.disks[1:]]
             await session.init_guest(unix_time_ns=NOW_NS, entropy=bytes(64), disks=disks)
-            await session.init_container(image_disk="image", scratch_disk="scratch", hostname="box")
+            await session.init_container(
+                image_disk="image", scratch_disk="scratch", hostname="box", machine_id="0" * 32
+            )
         yield Guest(engine, vm, session)
