@@ -53,7 +53,8 @@ class Vm(Protocol):
         """Waits until the guest has connected, and gives the session; each call gives a new one.
 
         The first call on a launched machine also waits for the ready notice and checks it; on a restored one, it
-        waits until it runs. Raises OSError or ValueError where the guest hangs up or talks nonsense. It does not end when the machine ends: the caller races the two.
+        waits until it runs. Raises OSError or ValueError where the guest hangs up or talks nonsense. It does not end
+        when the machine ends: the caller races the two.
         """
 
     async def pause(self) -> None:
