@@ -6,10 +6,11 @@ import asyncio
 import zlib
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
-from typing import Protocol
+from typing import Any, Protocol
 
 from grpclib.const import Status
 from grpclib.exceptions import GRPCError
+from grpclib.server import Stream
 
 from guest.agent.command import Refused
 from guest.agent.container.client import ContainerError
@@ -152,6 +153,15 @@ class ExecutionService(ExecutionBase):
         except ValueError as error:
             raise GRPCError(Status.FAILED_PRECONDITION, str(error)) from None
         return ResizeTtyReply()
+
+    async def _call_rpc_handler_server_stream(
+        self, handler: Callable[[Any], AsyncGenerator[ExecEvent, None]], stream: Stream[Any, ExecEvent], request: Any
+    ) -> None:
+        # The base class leaves a handler's generator to the garbage collector when the call is cancelled while it
+        # sends. Then nobody would release the execution, and its command would wait for a reader for ever.
+        async with aclosing(handler(request)) as events:
+            async for event in events:
+                await stream.send_message(event)
 
     async def _find(self, name: str) -> Execution:
         try:
