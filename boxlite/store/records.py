@@ -34,6 +34,8 @@ class StoredBox:
     """When it was last ready; None while it never was."""
     config: ImageConfig | None = None
     """Of the image that its machine was started from: a tag may lead elsewhere by the time a runtime adopts it."""
+    auto_remove: bool = attrs.field(default=False, kw_only=True)
+    """Whether it is of no use beyond its runtime: the next one removes what is left of it."""
 
     @property
     def name(self) -> str:
