@@ -17,8 +17,8 @@ from boxlite.errors import StorageFull
 from boxlite.images.config import ImageConfig
 from boxlite.store.records import BoxStore
 from boxlite.store.sqlite import SqliteStore
-from boxlite.testing.agent import AgentState
 from boxlite.templates.store import Template, TemplateInfo
+from boxlite.testing.agent import AgentState
 from boxlite.testing.faults import Fault, FaultKind, FaultPlan, Stage
 from boxlite.testing.machine import Machine, MachineSnapshot
 from boxlite.testing.process import HostProcess
