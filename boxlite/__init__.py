@@ -50,6 +50,8 @@ from boxlite.errors import (
     OutputGap,
     OutputTooLarge,
     OverBudget,
+    PoolClosed,
+    PoolUnavailable,
     PortalLost,
     RuntimeClosed,
     RuntimeFailed,
@@ -62,7 +64,10 @@ from boxlite.errors import (
     WorkdirNotFound,
     ZygoteError,
 )
-from boxlite.metrics.snapshot import BoxMetrics, RuntimeMetrics
+from boxlite.metrics.snapshot import BoxMetrics, PoolMetrics, RuntimeMetrics
+from boxlite.pools.breaker import BreakerState
+from boxlite.pools.policy import PoolPolicy
+from boxlite.pools.pool import Pool
 from boxlite.runtime.events import EventsLost
 from boxlite.runtime.opening import open_runtime
 from boxlite.runtime.runtime import Runtime
@@ -87,6 +92,7 @@ __all__ = [
     "BoxStopped",
     "BoxUnresponsive",
     "BoxliteError",
+    "BreakerState",
     "ByteStream",
     "Cancelled",
     "CommandFailed",
@@ -120,6 +126,11 @@ __all__ = [
     "OutputGap",
     "OutputTooLarge",
     "OverBudget",
+    "Pool",
+    "PoolClosed",
+    "PoolMetrics",
+    "PoolPolicy",
+    "PoolUnavailable",
     "PortalLost",
     "RestartKind",
     "RestartPolicy",
