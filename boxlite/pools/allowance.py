@@ -30,7 +30,12 @@ class Allowance:
         """When the limit will be higher; None where it is not lowered."""
         if self.limit(now) == self._size:
             return None
-        return self._pressed_at + (self._rests(now) + 1) * REST
+        return self._over_at(self._rests(now) + 1)
 
     def _rests(self, now: float) -> int:
-        return int((now - self._pressed_at) / REST)
+        rests = int((now - self._pressed_at) / REST)
+        # By the very sum that `grows_at` gives: who waits until then finds what it waited for.
+        return rests + 1 if self._over_at(rests + 1) <= now else rests
+
+    def _over_at(self, rests: int) -> float:
+        return self._pressed_at + rests * REST
