@@ -25,6 +25,7 @@ from grpclib.protocol import AbstractHandler, Connection, EventsProcessor, H2Pro
 from h2.config import H2Configuration
 from h2.errors import ErrorCodes
 from h2.events import StreamReset
+from h2.settings import SettingCodes
 from hpack import Encoder
 
 MAX_MESSAGE = 1 << 20
@@ -34,6 +35,10 @@ MAX_MESSAGE = 1 << 20
 # that nobody takes must not stall the others. What holds a command's output back is its credit, far below a stream's
 # window, of which every half costs the guest a message.
 _CONFIGURATION = Configuration(http2_connection_window_size=64 << 20, http2_stream_window_size=2 << 20)
+
+_FRAME = 128 << 10
+"""Longest frame that a guest may send, in bytes: one for a message with a chunk of output, where 16 KiB is the default
+(RFC 9113, 6.5.2)."""
 
 _log = logging.getLogger(__name__)
 
@@ -85,7 +90,9 @@ class _GuardedProtocol(H2Protocol):
         super().connection_made(bundling)
         http2 = self.connection._connection
         http2.encoder = _PlainEncoder()
+        http2.update_settings({SettingCodes.MAX_FRAME_SIZE: _FRAME})
         self.connection = _GuardedConnection(http2, bundling, config=self.config)
+        self.connection.flush()
         self.processor = _ObservedProcessor(self.handler, self.connection, self._on_lost)
 
     def data_received(self, data: bytes) -> None:
