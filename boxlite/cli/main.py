@@ -20,6 +20,7 @@ from boxlite.cli.listing import inspect, ls
 from boxlite.cli.logs import logs
 from boxlite.cli.run import run
 from boxlite.cli.stats import stats
+from boxlite.cli.template import template
 
 
 class _Commands(click.Group):
@@ -48,7 +49,7 @@ def cli(ctx: click.Context, debug: bool) -> None:
 for command in (
     *(run, create, start, stop, restart, pause, unpause, rm),
     *(execute, attach, logs, ls, inspect, stats),
-    *(doctor, completion),
+    *(template, doctor, completion),
 ):
     cli.add_command(command)
 cli.add_command(ls, name="ps")

@@ -32,6 +32,7 @@ from boxlite.pools.pressure import MemoryWatch
 from boxlite.pools.spec import PoolSpec
 from boxlite.runtime.events import EventFeed, Events
 from boxlite.runtime.messages import BoxRecord, CreateBox, FindBox, ListBoxes
+from boxlite.templates.handle import Templates
 from boxlite.vmm.engines import EngineChoice
 
 
@@ -189,6 +190,11 @@ class Runtime:
         Raises `InvalidReference` or another `ImageError`. Cancelling stops the work, unless another task waits for it.
         """
         return await ask(self._services.images, Prepare(parse_reference(image)))
+
+    @property
+    def templates(self) -> Templates:
+        """The saved machines in this runtime's home, from which boxes are restored."""
+        return Templates(self._services)
 
     async def engine(self) -> EngineChoice:
         """Which engine runs the boxes, and why; raises `EngineUnavailable`."""

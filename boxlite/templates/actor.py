@@ -58,16 +58,16 @@ class TemplateActor(Actor):
         match message:
             case ObtainTemplate():
                 self.start_soon(self._answer, self.defer(message), partial(self._obtain, message))
-            case BuildTemplate(recipe):
-                self.start_soon(self._answer, self.defer(message), partial(self._build_info, recipe))
+            case BuildTemplate():
+                self.start_soon(self._answer, self.defer(message), partial(self._build_info, message))
             case DiscardTemplate(template):
                 await self._workshop.store.remove(template.key.name())
             case ListTemplates():
                 return await self._workshop.store.list()
             case RemoveTemplate(name):
                 return await self._remove(name)
-            case PruneTemplates(unused_since):
-                return await self._prune(unused_since)
+            case PruneTemplates(before):
+                return await self._prune(before)
             case _:
                 return await super().handle(message)
         return None
@@ -86,24 +86,22 @@ class TemplateActor(Actor):
         key = message.recipe.key
         if not self._enabled or trio.current_time() < self._retry_at.get(key, -inf):
             return None
-        with trio.CancelScope(deadline=message.deadline):
-            try:
-                return await self._get(message.recipe)
-            except BootFailed:
-                raise
-            except (BoxliteError, OSError) as error:
-                self._retry_at[key] = trio.current_time() + RETRY_SECONDS
-                _log.warning(
-                    "no template of %s could be made, so boxes of it boot: %s", message.recipe.reference, error
-                )
-                return None
-        console = self._consoles.get(key)
-        raise BootFailed(PLACEHOLDER, "the guest was not ready in time", "" if console is None else console.tail())
+        try:
+            return await self._get(message.recipe, message.deadline)
+        except BootFailed:
+            raise
+        except (BoxliteError, OSError) as error:
+            self._retry_at[key] = trio.current_time() + RETRY_SECONDS
+            _log.warning("no template of %s could be made, so boxes of it boot: %s", message.recipe.reference, error)
+            return None
 
-    async def _get(self, recipe: Recipe) -> Template:
-        """Raises what `build_template` raises, and never a group."""
-        found = await self._workshop.store.find(recipe.key)
-        return found or await self._builds.get(recipe.key, partial(self._build, recipe))
+    async def _get(self, recipe: Recipe, deadline: float) -> Template:
+        """Raises what `build_template` raises, and never a group; `BootFailed` where the deadline passes."""
+        with trio.CancelScope(deadline=deadline):
+            found = await self._workshop.store.find(recipe.key)
+            return found or await self._builds.get(recipe.key, partial(self._build, recipe))
+        console = self._consoles.get(recipe.key)
+        raise BootFailed(PLACEHOLDER, "the guest was not ready in time", "" if console is None else console.tail())
 
     async def _build(self, recipe: Recipe) -> Template:
         key = recipe.key
@@ -119,11 +117,12 @@ class TemplateActor(Actor):
         finally:
             self._consoles.pop(key, None)
 
-    async def _build_info(self, recipe: Recipe) -> TemplateInfo:
+    async def _build_info(self, message: BuildTemplate) -> TemplateInfo:
         if not self._enabled:
             raise TemplateFailed("this runtime has no templates: open it with templates_mib above 0")
-        template = await self._get(recipe)
-        self._retry_at.pop(recipe.key, None)
+        timeout = message.boot_timeout
+        template = await self._get(message.recipe, inf if timeout is None else trio.current_time() + timeout)
+        self._retry_at.pop(template.key, None)
         name = template.key.name()
         for info in await self._workshop.store.list():
             if info.name == name:
@@ -138,6 +137,6 @@ class TemplateActor(Actor):
         await self._workshop.store.remove(infos[0].name)
         return infos[0]
 
-    async def _prune(self, unused_since: float) -> tuple[TemplateInfo, ...]:
-        unused = [info for info in await self._workshop.store.list() if info.used_at < unused_since]
+    async def _prune(self, before: float) -> tuple[TemplateInfo, ...]:
+        unused = [info for info in await self._workshop.store.list() if info.used_at < before]
         return tuple([info for info in unused if await self._workshop.store.remove(info.name)])

@@ -26,9 +26,13 @@ class ObtainTemplate(Message[Template | None]):
 
 @attrs.frozen
 class BuildTemplate(Message[TemplateInfo]):
-    """As `ObtainTemplate`, for those who want the template itself: the ask fails with what went wrong."""
+    """As `ObtainTemplate`, for those who want the template itself: the ask fails with what went wrong.
+
+    `boot_timeout` is in seconds; None waits as long as the asker does.
+    """
 
     recipe: Recipe
+    boot_timeout: float | None = None
 
 
 @attrs.frozen
@@ -52,6 +56,6 @@ class RemoveTemplate(Message[TemplateInfo]):
 
 @attrs.frozen
 class PruneTemplates(Message[tuple[TemplateInfo, ...]]):
-    """Removes those that were not used since a time, in seconds since the epoch; gives what was removed."""
+    """Removes those that were last used before a time, in seconds since the epoch; gives what was removed."""
 
-    unused_since: float
+    before: float
