@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 import click
 
 from boxlite.errors import BoxliteError
-from boxlite.vmm.console import printable
+from boxlite.printable import printable
 
 FAILURE = 125
 """The status of boxlite's own errors, so that they are told from the command's; `docker run` uses the same."""

@@ -19,9 +19,9 @@ from boxlite.cli.options import home_option, json_option, name_argument
 from boxlite.cli.present import find_boxes
 from boxlite.cli.signals import relay_signals
 from boxlite.errors import BoxError
+from boxlite.printable import printable
 from boxlite.runtime.layout import find_home
 from boxlite.store.records import StoredBox
-from boxlite.vmm.console import printable
 from vmm_ffi.spec import CONSOLE_BYTES, CONSOLE_FILE
 
 INTERVAL = 0.5

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import betterproto2
 
-from boxlite.vmm.console import printable
+from boxlite.printable import printable
 
 M = TypeVar("M")
 

@@ -15,7 +15,7 @@ from typing import Final
 
 import trio
 
-from boxlite.vmm.console import printable
+from boxlite.printable import printable
 from boxlite.vmm.qmp import Command, Monitor, MonitorError, Said
 from boxlite.vmm.together import together
 

@@ -14,7 +14,7 @@ import attrs
 import trio
 
 from boxlite.portal.transport import GuestSocket
-from boxlite.vmm.console import printable
+from boxlite.printable import printable
 
 MAX_ANSWER: Final = 256 * 1024
 """Bytes that QEMU may say, events included, before it has answered a command."""

@@ -7,7 +7,8 @@ import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from boxlite.vmm.console import Console, printable
+from boxlite.printable import printable
+from boxlite.vmm.console import Console
 
 
 async def drained(written: bytes, capacity: int) -> Console:
