@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import trio
-from trio.testing import MockClock
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 from boxlite.pools import pressure
 
@@ -42,11 +42,11 @@ async def test_each_urgent_event_of_a_descriptor_is_told_once() -> None:
                     arrived = trio.Event()
                     ours.send(b"!", socket.MSG_OOB)
                     await arrived.wait()
-                    await trio.testing.wait_all_tasks_blocked()
+                    await wait_all_tasks_blocked()
                     assert len(told) == count
                     assert theirs.recv(1, socket.MSG_OOB) == b"!"
                 ours.send(b"ordinary data")
-                await trio.testing.wait_all_tasks_blocked(0.05)
+                await wait_all_tasks_blocked(0.05)
                 assert len(told) == 2
                 nursery.cancel_scope.cancel()
 
