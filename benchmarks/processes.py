@@ -21,9 +21,9 @@ def private_bytes(pid: int) -> int:
     return _rollup(pid, "Private_Clean", "Private_Dirty")
 
 
-def proportional_bytes(pid: int) -> int:
-    """Its memory, of which what n processes share counts an nth: Pss of smaps_rollup."""
-    return _rollup(pid, "Pss")
+def resident_bytes(pid: int) -> int:
+    """All its memory, also what it shares: Rss of smaps_rollup."""
+    return _rollup(pid, "Rss")
 
 
 def descendants(pid: int) -> list[int]:

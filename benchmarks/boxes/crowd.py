@@ -24,7 +24,7 @@ import boxlite
 from benchmarks.bare.machine import make_bare_snapshot, restore_bare_machine
 from benchmarks.boxes.bench import IMAGE, QUICK, make_bench
 from benchmarks.boxes.starts import echo
-from benchmarks.processes import cpu_seconds, descendants, named, private_bytes, proportional_bytes
+from benchmarks.processes import cpu_seconds, descendants, named, private_bytes, resident_bytes
 
 _SETTLING_SECONDS = 2.0
 
@@ -114,7 +114,7 @@ def _drivers() -> list[int]:
 
 def _driver_bytes() -> int:
     gc.collect()
-    return sum(proportional_bytes(pid) for pid in _drivers())
+    return sum(resident_bytes(pid) for pid in _drivers())
 
 
 def _allow_descriptors() -> None:

@@ -69,7 +69,7 @@ def _idle_rows(ours: Crowd, bare: Crowd, seconds: float) -> list[Row]:
             "host_kib_a_box",
             "KiB",
             lambda crowd: crowd.driver_bytes / count / 1024,
-            "growth of Pss of the runtime's own processes, or of the bare script's, over the number",
+            "growth of Rss of the runtime's own processes, or of the bare script's, over the number",
         ),
         row(
             "host_cpu_percent",
