@@ -11,10 +11,19 @@ from grpclib.exceptions import GRPCError
 from guest.agent.container.client import ContainerClient, ContainerError
 from guest.agent.container.messages import Setup
 from guest.agent.disks import is_serial
+from guest.agent.identity import is_machine_id
 from proto.boxlite.v1 import ContainerBase, ContainerInitReply, ContainerInitRequest
 
 # What the kernel takes as a name (64 bytes, uname(2)), what cannot break /etc/hosts, and all that a box may be called.
 _HOSTNAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+
+
+def check_names(hostname: str, machine_id: str) -> None:
+    """Raises GRPCError for what no container can be called."""
+    if not _HOSTNAME.fullmatch(hostname):
+        raise GRPCError(Status.INVALID_ARGUMENT, f"not a host name: {hostname[:80]!r}")
+    if not is_machine_id(machine_id):
+        raise GRPCError(Status.INVALID_ARGUMENT, f"not a machine id: {machine_id[:80]!r}")
 
 
 class ContainerService(ContainerBase):
@@ -40,13 +49,12 @@ class ContainerService(ContainerBase):
     async def init(self, message: ContainerInitRequest) -> ContainerInitReply:
         """Answers when commands can be started."""
         image, scratch = self._disk(message.image_disk), self._disk(message.scratch_disk)
-        if not _HOSTNAME.fullmatch(message.hostname):
-            raise GRPCError(Status.INVALID_ARGUMENT, f"not a host name: {message.hostname[:80]!r}")
+        check_names(message.hostname, message.machine_id)
         if self._begun:
             raise GRPCError(Status.FAILED_PRECONDITION, "Container.Init is called once")
         self._begun = True
         try:
-            await self._container.set_up(Setup(image, scratch, self._root, message.hostname))
+            await self._container.set_up(Setup(image, scratch, self._root, message.hostname, message.machine_id))
         except ContainerError as error:
             raise GRPCError(Status.INTERNAL, f"the container cannot be built: {error}") from None
         self._ready = True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import time
 from typing import Protocol
@@ -10,13 +11,20 @@ from typing import Protocol
 from grpclib.const import Status
 from grpclib.exceptions import GRPCError
 
+from guest.agent.container.client import ContainerError
+from guest.agent.container_service import check_names
 from guest.agent.disks import DiskError
+from guest.agent.identity import MIN_ENTROPY, reseed_python
 from proto.boxlite.v1 import (
+    FreezeReply,
+    FreezeRequest,
     GuestBase,
     GuestInitReply,
     GuestInitRequest,
     PingReply,
     PingRequest,
+    RestoreReply,
+    RestoreRequest,
     SetClockReply,
     SetClockRequest,
     ShutdownReply,
@@ -37,12 +45,15 @@ class Machine(Protocol):
     def add_entropy(self, data: bytes) -> None: ...  # noqa: D102
     def mount_disk(self, serial: str, *, read_only: bool) -> None: ...  # noqa: D102
     def unmount_disks(self) -> None: ...  # noqa: D102
+    def set_network_address(self, address: bytes) -> None: ...  # noqa: D102
 
 
 class Container(Protocol):
     """What this service needs of the container; see `ContainerClient`."""
 
     async def stop(self, grace: float) -> None: ...  # noqa: D102
+    async def warm(self) -> None: ...  # noqa: D102
+    async def rename(self, hostname: str, machine_id: str) -> None: ...  # noqa: D102
 
 
 class GuestService(GuestBase):
@@ -53,6 +64,12 @@ class GuestService(GuestBase):
         self._machine = machine
         self._container = container
         self._initialised = False
+        self._frozen: bool | None = None  # None before Freeze
+
+    @property
+    def frozen(self) -> bool:
+        """Whether every call but Ping and Restore is to be refused."""
+        return self._frozen is True
 
     async def init(self, message: GuestInitRequest) -> GuestInitReply:
         """Mounts in the order of the request, and stops at the first disk that cannot be mounted."""
@@ -86,6 +103,43 @@ class GuestService(GuestBase):
         except (OSError, OverflowError) as error:
             raise GRPCError(Status.INVALID_ARGUMENT, f"clock: {error}") from None
         return SetClockReply()
+
+    async def freeze(self, message: FreezeRequest) -> FreezeReply:
+        """Answers when the machine may be saved."""
+        if self._frozen is not None:
+            raise GRPCError(Status.FAILED_PRECONDITION, "Guest.Freeze is called once")
+        try:
+            await self._container.warm()
+        except ContainerError as error:
+            raise GRPCError(Status.FAILED_PRECONDITION, f"the container cannot be warmed: {error}") from None
+        # What is no garbage by now is looked at no more, so that clones go on sharing it.
+        gc.collect()
+        gc.freeze()
+        os.sync()
+        self._frozen = True
+        return FreezeReply()
+
+    async def restore(self, message: RestoreRequest) -> RestoreReply:
+        """Answers when commands may run."""
+        if self._frozen is not True:
+            raise GRPCError(Status.FAILED_PRECONDITION, "Guest.Restore is called once, after Guest.Freeze")
+        if not MIN_ENTROPY <= len(message.entropy) <= _MAX_ENTROPY:
+            raise GRPCError(Status.INVALID_ARGUMENT, f"{MIN_ENTROPY} to {_MAX_ENTROPY} bytes of entropy")
+        check_names(message.hostname, message.machine_id)
+        try:
+            self._machine.add_entropy(message.entropy)
+            reseed_python()
+            self._machine.set_clock(message.unix_time_ns)
+            if message.mac_address:
+                self._machine.set_network_address(message.mac_address)
+        except (OSError, OverflowError, ValueError) as error:
+            raise GRPCError(Status.INVALID_ARGUMENT, f"random pool, clock or network: {error}") from None
+        try:
+            await self._container.rename(message.hostname, message.machine_id)
+        except (ContainerError, OSError) as error:
+            raise GRPCError(Status.INTERNAL, f"the container cannot be named: {error}") from None
+        self._frozen = False
+        return RestoreReply()
 
     async def shutdown(self, message: ShutdownRequest) -> ShutdownReply:
         """Answers when the disks are written back; then the machine goes off."""

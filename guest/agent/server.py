@@ -8,6 +8,9 @@ import socket
 from collections.abc import Awaitable, Callable
 
 from grpclib.config import Configuration
+from grpclib.const import Status
+from grpclib.events import RecvRequest, listen
+from grpclib.exceptions import GRPCError
 from grpclib.server import Server
 
 from guest.agent.container.client import ContainerClient
@@ -20,6 +23,8 @@ from guest.agent.transport import DescriptorTransport
 
 # A stream that nobody reads fills its own window only, and the connection's has room for a few hundred of those.
 _CONFIGURATION = Configuration(http2_connection_window_size=64 << 20, http2_stream_window_size=256 << 10)
+
+_WHILE_FROZEN = {"/boxlite.v1.Guest/Ping", "/boxlite.v1.Guest/Restore"}
 
 _GOODBYE = 0.25
 """Seconds that the host has to take the reply to Shutdown and hang up."""
@@ -40,6 +45,7 @@ class Agent:
         self._guest = GuestService(machine, self.container)
         executions = ExecutionService(containers, self.executions, self._connection)
         self._server = Server([self._guest, containers, executions], config=_CONFIGURATION)
+        listen(self._server, RecvRequest, self._admit)
         self._transport: DescriptorTransport | None = None
 
     async def serve(self, connect: Callable[[], Awaitable[int]], on_connected: Callable[[], None]) -> None:
@@ -59,6 +65,10 @@ class Agent:
                     async with asyncio.timeout(_GOODBYE):
                         await transport.closed.wait()
                 return
+
+    async def _admit(self, call: RecvRequest) -> None:
+        if self._guest.frozen and call.method_name not in _WHILE_FROZEN:
+            raise GRPCError(Status.FAILED_PRECONDITION, "the machine is frozen: Guest.Restore comes first")
 
     def _connection(self) -> DescriptorTransport:
         assert self._transport is not None

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import os
+import socket
+import struct
 from enum import IntFlag
 
 
@@ -36,6 +38,8 @@ DETACH = 2
 
 _PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}
 _LOCK_CURRENT, _LOCK_FUTURE, _LOCK_ON_FAULT = 1, 2, 4  # linux/mman.h
+_OPENAT2 = 437
+_IN_ROOT, _NO_OTHER_MOUNT, _NO_MAGIC_LINKS = 0x10, 0x01, 0x02  # linux/openat2.h
 _REBOOT_RESTART = 0x01234567
 
 # Bound once, at import: in the container's root file system nothing may be loaded any more.
@@ -46,6 +50,8 @@ _umount2 = _libc.umount2
 _umount2.argtypes = (ctypes.c_char_p, ctypes.c_int)
 _unshare = _libc.unshare
 _unshare.argtypes = (ctypes.c_int,)
+_setns = _libc.setns
+_setns.argtypes = (ctypes.c_int, ctypes.c_int)
 _prctl = _libc.prctl
 _prctl.argtypes = (ctypes.c_int, *[ctypes.c_ulong] * 4)
 _capset = _libc.capset
@@ -80,6 +86,25 @@ def unshare(namespaces: Namespace) -> None:
     _check(_unshare(int(namespaces)), "unshare")
 
 
+def set_hostname_of(process: int, hostname: str) -> None:
+    """Sets the name in the UTS namespace of the process that a pidfd stands for. See setns(2), sethostname(2)."""
+    with open("/proc/thread-self/ns/uts") as own:
+        _check(_setns(process, int(Namespace.UTS)), "setns")
+        try:
+            socket.sethostname(hostname)
+        finally:
+            _check(_setns(own.fileno(), int(Namespace.UTS)), "setns")
+
+
+def open_within(root: int, path: str, flags: int) -> int:
+    """Opens a path below the directory `root`, on its file system alone, wherever symbolic links lead.
+
+    See openat2(2), RESOLVE_IN_ROOT, RESOLVE_NO_XDEV and RESOLVE_NO_MAGICLINKS.
+    """
+    how = struct.pack("QQQ", flags | os.O_CLOEXEC, 0, _IN_ROOT | _NO_OTHER_MOUNT | _NO_MAGIC_LINKS)
+    return _check(_syscall(_OPENAT2, root, os.fsencode(path), how, len(how)), f"open {path}")
+
+
 def prctl(option: int, *arguments: int) -> None:
     """See prctl(2)."""
     padded = (*arguments, 0, 0, 0, 0)[:4]
@@ -101,7 +126,8 @@ def restart() -> None:
     _check(_reboot(_REBOOT_RESTART), "reboot")
 
 
-def _check(result: int, what: str) -> None:
+def _check(result: int, what: str) -> int:
     if result < 0:
         number = ctypes.get_errno()
         raise OSError(number, f"{what}: {os.strerror(number)}")
+    return result

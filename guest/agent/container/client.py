@@ -12,14 +12,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeGuard, TypeVar
 
+from guest.agent import syscalls
 from guest.agent.container import channel
 from guest.agent.container.messages import (
+    Answered,
     Ended,
     Exited,
     Forked,
     GroupGone,
     MalformedMessage,
     Ready,
+    Rename,
     Report,
     Request,
     Setup,
@@ -30,6 +33,7 @@ from guest.agent.container.messages import (
     Spawned,
     SpawnFailed,
     Terminate,
+    Warm,
 )
 
 _T = TypeVar("_T")
@@ -37,6 +41,7 @@ _T = TypeVar("_T")
 _TERMINAL_MASTER = os.makedev(5, 2)
 """The device of every terminal's master side, in all containers (Documentation/admin-guide/devices.txt)."""
 
+_NONE = "there is no container: Container.Init comes first"
 _KILL_DEADLINE = 5.0
 """Seconds that the kernel has to end a killed container."""
 
@@ -78,6 +83,7 @@ class ContainerClient:
         self._ready: asyncio.Future[None] | None = None
         self._spawning: dict[int, tuple[Spawn, asyncio.Future[Process | SpawnFailed]]] = {}
         self._signalling: deque[tuple[int, asyncio.Future[bool]]] = deque()  # Init answers in order.
+        self._answering: deque[asyncio.Future[str]] = deque()
         self._init: int | None = None  # a pidfd
         self._reason: str | None = None
         self._ended = asyncio.Event()
@@ -106,6 +112,18 @@ class ContainerClient:
         await self._send(Signal(key, number), before=lambda: self._signalling.append((key, reply)))
         return await reply
 
+    async def warm(self) -> None:
+        """Does once what a command's start takes, without executing anything of the image; raises `ContainerError`."""
+        await self._ask(Warm())
+
+    async def rename(self, hostname: str, machine_id: str) -> None:
+        """Gives the container other names; raises `ContainerError`, or OSError for a name that the kernel refuses."""
+        if self._init is None:
+            raise ContainerError(_NONE)
+        # Init has no right to do this, and is in the namespace for which it is to be done.
+        syscalls.set_hostname_of(self._init, hostname)
+        await self._ask(Rename(hostname, machine_id))
+
     async def stop(self, grace: float) -> None:
         """Ends every process: SIGTERM, `grace` seconds, SIGKILL. Raises TimeoutError when the kernel does not do it."""
         with contextlib.suppress(TimeoutError, ContainerError):
@@ -119,6 +137,15 @@ class ContainerClient:
             self._end("the container was stopped before it was built")
         async with asyncio.timeout(_KILL_DEADLINE):
             await self._ended.wait()
+
+    async def _ask(self, request: Warm | Rename) -> None:
+        if self._init is None:
+            raise ContainerError(_NONE)
+        reply: asyncio.Future[str] = self._loop.create_future()
+        await self._send(request, before=lambda: self._answering.append(reply))
+        error = await reply
+        if error:
+            raise ContainerError(error)
 
     async def _send(
         self, request: Request, descriptors: Sequence[int] = (), before: Callable[[], None] = lambda: None
@@ -183,6 +210,10 @@ class ContainerClient:
                 waiting = self._signalling.popleft()[1]
                 if _waits(waiting):
                     waiting.set_result(delivered)
+            case Answered(error) if self._answering:
+                waiting_for = self._answering.popleft()
+                if _waits(waiting_for):
+                    waiting_for.set_result(error)
             case Exited(key, status):
                 self._on_exit(key, status)
             case GroupGone(key):
@@ -228,6 +259,7 @@ class ContainerClient:
             self._ready,
             *(reply for _, reply in self._spawning.values()),
             *(reply for _, reply in self._signalling),
+            *self._answering,
         )
         for reply in replies:
             if reply is not None and not reply.done():

@@ -25,6 +25,7 @@ class Setup:
     scratch: str
     root: str
     hostname: str
+    machine_id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +58,19 @@ class Signal:
 @dataclass(frozen=True, slots=True)
 class Terminate:
     """Send SIGTERM to every process, and end when none is left."""
+
+
+@dataclass(frozen=True, slots=True)
+class Warm:
+    """Do once what a command's start takes, without executing anything of the image."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rename:
+    """Write the files that hold the container's names anew."""
+
+    hostname: str
+    machine_id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +129,13 @@ class Signalled:
 
 
 @dataclass(frozen=True, slots=True)
+class Answered:
+    """Answers `Warm` and `Rename`; `error` is empty where it was done."""
+
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
 class Exited:
     """The command's first process has ended; `status` is as os.waitpid gives it."""
 
@@ -136,14 +157,14 @@ class Ended:
     status: int
 
 
-Request = Setup | Spawn | Signal | Terminate
-Report = Forked | Ready | SetupFailed | Spawned | SpawnFailed | Signalled | Exited | GroupGone | Ended
+Request = Setup | Spawn | Signal | Terminate | Warm | Rename
+Report = Forked | Ready | SetupFailed | Spawned | SpawnFailed | Signalled | Answered | Exited | GroupGone | Ended
 
 _KINDS: dict[str, type[Any]] = {
     kind.__name__: kind
     for kind in (
-        *(Setup, Spawn, Signal, Terminate),
-        *(Forked, Ready, SetupFailed, Spawned, SpawnFailed, Signalled, Exited, GroupGone, Ended),
+        *(Setup, Spawn, Signal, Terminate, Warm, Rename),
+        *(Forked, Ready, SetupFailed, Spawned, SpawnFailed, Signalled, Answered, Exited, GroupGone, Ended),
     )
 }
 

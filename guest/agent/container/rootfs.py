@@ -64,7 +64,9 @@ def enter(setup: Setup) -> None:
     for path in _READ_ONLY:
         _make_read_only(path)
     socket.sethostname(setup.hostname)
-    _write_etc(setup.hostname)
+    write_names(setup.hostname, setup.machine_id)
+    with contextlib.suppress(FileExistsError):
+        os.symlink("/proc/mounts", "/etc/mtab")
 
 
 def _mount_overlay(setup: Setup) -> None:
@@ -136,8 +138,11 @@ def _make_read_only(path: str) -> None:
     syscalls.mount("", path, "", MountFlag.REMOUNT | MountFlag.BIND | MountFlag.READ_ONLY | _HARDENED)
 
 
-def _write_etc(hostname: str) -> None:
-    """The files that Docker brings along. /etc/resolv.conf is left alone: there is no network to resolve names with."""
+def write_names(hostname: str, machine_id: str) -> None:
+    """The files that say what this container is called; an empty machine id leaves the image's file as it is.
+
+    /etc/resolv.conf is left alone: there is no network to resolve names with.
+    """
     hosts = f"127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n127.0.1.1\t{hostname}\n"
     try:
         os.makedirs("/etc", 0o755, exist_ok=True)
@@ -145,8 +150,8 @@ def _write_etc(hostname: str) -> None:
         raise NotADirectoryError(errno.ENOTDIR, "the image's /etc is no directory") from None
     _replace("/etc/hostname", f"{hostname}\n")
     _replace("/etc/hosts", hosts)
-    with contextlib.suppress(FileExistsError):
-        os.symlink("/proc/mounts", "/etc/mtab")
+    if machine_id:
+        _replace("/etc/machine-id", f"{machine_id}\n")
 
 
 def _replace(path: str, text: str) -> None:

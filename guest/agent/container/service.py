@@ -7,14 +7,16 @@ import select
 import signal
 import socket
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from guest.agent.container import channel
+from guest.agent.container import channel, rootfs
 from guest.agent.container.messages import (
+    Answered,
     Exited,
     GroupGone,
+    Rename,
     Report,
     Signal,
     Signalled,
@@ -23,9 +25,11 @@ from guest.agent.container.messages import (
     SpawnError,
     SpawnFailed,
     Terminate,
+    Warm,
 )
 from guest.agent.container.oom import OomScore
 from guest.agent.container.spawn import CannotSpawn, spawn
+from guest.agent.container.warming import warm
 
 _GROUP_CHECK_MS = 1000
 """How often groups without a leader are looked at. Nearly always init reaps their last process, and knows at once; but
@@ -83,6 +87,10 @@ class _Init:
                     self._report(Signalled(key, self._signal_group(key, number)))
                 case Terminate():
                     self._terminate()
+                case Warm():
+                    self._answer(warm)
+                case Rename(hostname, machine_id):
+                    self._answer(lambda: rootfs.write_names(hostname, machine_id))
         finally:
             channel.close_all(descriptors)
         return True
@@ -105,6 +113,14 @@ class _Init:
             self._report(Spawned(request.key, pid), terminal)
         finally:
             channel.close_all(terminal)
+
+    def _answer(self, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except (OSError, CannotSpawn) as error:
+            self._report(Answered(str(error)[:1000] or "it does not say why"))
+        else:
+            self._report(Answered(""))
 
     def _terminate(self) -> None:
         self._terminating = True

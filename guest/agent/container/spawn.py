@@ -51,13 +51,13 @@ def spawn(request: Spawn, streams: Sequence[int]) -> Started:
     identity = _identity(request.user)
     _check_directory(request.cwd)
     if not request.terminal:
-        return Started(_execute(request, identity, streams, None), None)
+        return Started(execute(request, identity, streams, None), None)
     try:
         master, slave = _open_terminal(request, identity)
     except OSError as error:
         raise CannotSpawn(SpawnError.RESOURCES, f"no terminal for the command: {error.strerror}") from None
     try:
-        return Started(_execute(request, identity, (slave, slave, slave), _take_terminal), master)
+        return Started(execute(request, identity, (slave, slave, slave), _take_terminal), master)
     except BaseException:
         os.close(master)
         raise
@@ -91,9 +91,10 @@ def _check_directory(path: str) -> None:
     raise CannotSpawn(SpawnError.WORKDIR, f"working directory {path!r}: {reason}")
 
 
-def _execute(
+def execute(
     request: Spawn, identity: Identity, streams: Sequence[int], in_child: Callable[[], None] | None
 ) -> subprocess.Popen[bytes]:
+    """Executes the command with these ids and streams, and `in_child` before it; raises `CannotSpawn`."""
     changes_ids = (identity.uid, identity.gid) != (0, 0)
     if changes_ids:
         _hand_over(streams, identity.uid)

@@ -84,6 +84,9 @@ class Machine:
     def unmount_disks(self) -> None:
         self._note("unmount_disks")
 
+    def set_network_address(self, address: bytes) -> None:
+        self._note("set_network_address", address)
+
     def _note(self, name: str, *arguments: object) -> None:
         self.calls.append((name, *arguments))
         if name in self.broken:

@@ -18,12 +18,22 @@ from tests.guest.agent.harness import Machine, run_async
 class Container:
     def __init__(self, machine: Machine, error: Exception | None = None) -> None:
         self._machine = machine
-        self._error = error
+        self.error = error
 
     async def stop(self, grace: float) -> None:
         self._machine.calls.append(("stop", grace))
-        if self._error is not None:
-            raise self._error
+        if self.error is not None:
+            raise self.error
+
+    async def warm(self) -> None:
+        self._machine.calls.append("warm")
+        if self.error is not None:
+            raise self.error
+
+    async def rename(self, hostname: str, machine_id: str) -> None:
+        self._machine.calls.append(("rename", hostname, machine_id))
+        if self.error is not None:
+            raise self.error
 
 
 REQUEST = GuestInitRequest(

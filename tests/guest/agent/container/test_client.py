@@ -56,7 +56,7 @@ class Fake:
             channel.send(self.sock, report)
 
     async def ready(self) -> None:
-        setting_up = asyncio.create_task(self.client.set_up(Setup("", "", "", "")))
+        setting_up = asyncio.create_task(self.client.set_up(Setup("", "", "", "", "")))
         self.send(Forked(self.victim), Ready())
         await setting_up
 
@@ -97,7 +97,7 @@ def test_reports_reach_whom_they_concern() -> None:
 
 @pytest.mark.parametrize(
     "report",
-    [Ready(), Forked(1), Spawned(1, 5), Signalled(1, True), Setup("", "", "", "")],
+    [Ready(), Forked(1), Spawned(1, 5), Signalled(1, True), Setup("", "", "", "", "")],
     ids=lambda report: type(report).__name__,
 )
 def test_what_nobody_asked_for_is_an_inits_last_word(report: Any) -> None:

@@ -9,12 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from guest.agent.container.messages import (
+    Answered,
     Ended,
     Exited,
     Forked,
     GroupGone,
     MalformedMessage,
     Ready,
+    Rename,
     Report,
     Request,
     Setup,
@@ -25,6 +27,7 @@ from guest.agent.container.messages import (
     Spawned,
     SpawnFailed,
     Terminate,
+    Warm,
     decode,
     encode,
 )
@@ -32,10 +35,13 @@ from guest.agent.container.messages import (
 _NUMBER = st.integers(0, 2**40)
 _TEXT = st.binary(max_size=30).map(lambda data: data.decode(errors="surrogateescape"))
 _MESSAGES: st.SearchStrategy[Request | Report] = st.one_of(
-    st.builds(Setup, _TEXT, _TEXT, _TEXT, _TEXT),
+    st.builds(Setup, _TEXT, _TEXT, _TEXT, _TEXT, _TEXT),
     st.from_type(Spawn),
     st.builds(Signal, _NUMBER, _NUMBER),
     st.builds(Terminate),
+    st.builds(Warm),
+    st.builds(Rename, _TEXT, _TEXT),
+    st.builds(Answered, _TEXT),
     st.builds(Forked, _NUMBER),
     st.builds(Ready),
     st.builds(SetupFailed, _TEXT),
