@@ -14,7 +14,7 @@ import click
 import trio
 
 from boxlite.boxes.lifecycle import BoxState
-from boxlite.cli.ending import errors_in_json
+from boxlite.cli.failure import errors_in_json
 from boxlite.cli.options import home_option, json_option, name_argument
 from boxlite.cli.present import find_boxes
 from boxlite.cli.signals import relay_signals

@@ -11,8 +11,7 @@ import click
 import trio
 
 import boxlite
-from boxlite.cli.ending import errors_in_json
-from boxlite.cli.failure import complain
+from boxlite.cli.failure import complain, errors_in_json
 from boxlite.cli.options import engine_options, home_option, json_option
 from boxlite.cli.parameters import Duration, SizeInMib
 from boxlite.cli.phrases import ago, size, table

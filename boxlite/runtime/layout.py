@@ -13,7 +13,7 @@ import attrs
 
 from boxlite.claims import claim, make_claimed
 from boxlite.errors import DiskError
-from boxlite.portal.transport import check_socket_path
+from boxlite.portal.paths import check_socket_path
 from boxlite.store.sqlite import DATABASE
 
 

@@ -9,7 +9,7 @@ import attrs
 from boxlite.boxes.lifecycle import BoxState
 from boxlite.boxes.options import BoxOptions
 from boxlite.images.config import ImageConfig
-from boxlite.vmm.engine import VmRecord
+from vmm_ffi.spec import VmRecord
 
 
 @attrs.frozen
