@@ -44,7 +44,7 @@ async def open_runtime(
     engine: str = "auto",
     kernel: str | os.PathLike[str] | None = None,
     autostart: bool = True,
-    templates_mib: int = 0,
+    templates_mib: int = 4096,
 ) -> AsyncIterator[Runtime]:
     """Opens a runtime in any Trio program; leaving the block, in any way, ends its machines and leaves no process.
 
