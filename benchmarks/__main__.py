@@ -10,7 +10,11 @@ import trio
 from rich.console import Console
 
 from benchmarks import actors
-from benchmarks.rows import Row, as_json, as_notes, as_table
+from benchmarks.rows import Row, as_json, as_notes, as_table, from_json
+
+PAGE = Path(__file__).parents[1] / "docs/performance.md"
+PICTURES = Path("pictures/performance")
+"""Beside the page."""
 
 _JSON = click.option(
     "--json", "file", type=click.Path(dir_okay=False, path_type=Path), help="Write the rows as JSON, too."
@@ -55,6 +59,19 @@ def simulation_command(file: Path | None) -> None:
     from benchmarks import simulation
 
     _show(simulation.measure(), file, "Simulation", "limit: bare Trio, in the same run")
+
+
+@main.command("report")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--page", default=PAGE, type=click.Path(dir_okay=False, path_type=Path), help="The file to write.")
+def report_command(file: Path, page: Path) -> None:
+    """Make docs/performance.md and its pictures of the rows that `boxes --json FILE` wrote (extra `bench`)."""
+    from benchmarks.report.page import write_page
+    from benchmarks.report.pictures import draw
+
+    rows = from_json(json.loads(file.read_text()))
+    draw(rows, page.parent / PICTURES)
+    page.write_text(write_page(rows, PICTURES))
 
 
 def _show(rows: list[Row], file: Path | None, title: str, caption: str) -> None:

@@ -23,7 +23,7 @@ import trio
 import boxlite
 from benchmarks.bare.machine import make_bare_snapshot, restore_bare_machine
 from benchmarks.boxes.bench import IMAGE, QUICK, make_bench
-from benchmarks.boxes.starts import echo
+from benchmarks.boxes.starts import check_restored, echo
 from benchmarks.processes import cpu_seconds, descendants, named, private_bytes, resident_bytes
 
 _SETTLING_SECONDS = 2.0
@@ -82,7 +82,9 @@ async def _open_ours() -> AsyncIterator[Grow]:
             await echo(box)
 
         async def grow() -> None:
-            await echo(await runtime.create(IMAGE))
+            box = await runtime.create(IMAGE)
+            await echo(box)
+            check_restored(box.metrics().stage_seconds)
 
         # The end of an ephemeral runtime's block removes its boxes.
         yield grow

@@ -55,6 +55,7 @@ async def measure_restore(bench: Bench, emit: Emit) -> None:
         ours, bare = [], []
         for _ in range(bench.effort.restores):
             ours.append(await _first_output(runtime))
+            check_restored(ours[-1].stages)
             bare.append(await _bare_restore(bench, snapshot))
     method = (
         "create, restore, first byte of echo's output; the limit is bare QEMU restored over QMP "
@@ -96,6 +97,12 @@ async def _first_output(runtime: boxlite.Runtime) -> _Start:
         ended = await echo(box)
         stages = {"create": created - began, **box.metrics().stage_seconds, "echo": ended - started}
     return _Start(ended - began, stages)
+
+
+def check_restored(stages: Mapping[str, float]) -> None:
+    """Raises RuntimeError where a box was booted, as it is where no template can be made."""
+    if "restore" not in stages:
+        raise RuntimeError("the box was booted, not restored, since no template of it could be made or used")
 
 
 async def echo(box: boxlite.Box) -> float:
