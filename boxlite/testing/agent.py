@@ -107,8 +107,8 @@ class Agent:
 
     def freeze(self) -> None:
         """Guest.Freeze; raises `Refusal`."""
-        if not self._container or self._was_frozen or self._executions:
-            raise Refusal("Guest.Freeze is called once, after Container.Init and before any command")
+        if not self._container or self._was_frozen:
+            raise Refusal("Guest.Freeze is called once, after Container.Init")
         self._frozen = self._was_frozen = True
 
     def restore(self, unix_time_ns: int, entropy: bytes, hostname: str, machine_id: str) -> None:

@@ -111,13 +111,15 @@ class Machine:
         fault = await self.come_to(Stage.LOAD)
         saved = self._host.disk.snapshots.get(snapshot.state)
         if fault is not None:
-            self._not_restored = "the simulated engine refuses the saved state"
+            self._not_restored = "the machine cannot be restored: the simulated engine refuses the saved state"
         elif (
             saved is None
             or snapshot.memory not in self._host.disk.memories
             or not saved.fits(self.spec, snapshot.memory)
         ):
-            self._not_restored = "the simulated engine makes no sense of the saved state"
+            self._not_restored = (
+                "the machine cannot be restored: the simulated engine makes no sense of the saved state"
+            )
             self.console.feed(b"simulated engine: load of migration failed\n")
             self.end(VmExit(code=1))
         else:

@@ -25,7 +25,7 @@ from boxlite.vmm.engine import Snapshot
 from boxlite.vmm.kept import AGENT, MONITOR, READY, KeptProcess, put_down, read_record, remove_sockets, watch
 from boxlite.vmm.migration import load_state, save_state
 from boxlite.vmm.process import VmExit, VmProcess
-from boxlite.vmm.qmp import Monitor
+from boxlite.vmm.qmp import Monitor, MonitorError
 from boxlite.vmm.ready import read_notice
 from boxlite.vmm.together import together
 from boxlite.vmm.zygote import Zygote, open_zygote
@@ -35,6 +35,7 @@ KILL_SECONDS: Final = 10.0
 """How long a killed virtual machine has to be gone."""
 
 _END_SECONDS = 2.0
+_LAST_LINES = 4
 _SPARE_DESCRIPTORS = 4
 
 
@@ -98,22 +99,7 @@ class LocalVm:
         self._hang_up()
         if self._state is None:
             return await self._connect()
-        state, connected = self._state, list[GuestSession]()
-
-        async def load() -> None:
-            await load_state(self._monitor, state)
-            self._state = None
-
-        async def connect() -> None:
-            connected.append(await self._connect())
-
-        try:
-            # QEMU has connected before it has a state, so what the guest is to hear first waits there already.
-            await together(load, connect)
-        except BaseException:
-            self._hang_up()
-            raise
-        return connected[0]
+        return await self._restore(self._state)
 
     async def pause(self) -> None:
         """See `Vm`."""
@@ -159,6 +145,39 @@ class LocalVm:
             self.kill()
             with trio.move_on_after(KILL_SECONDS, shield=True):
                 await self.wait()
+
+    async def _restore(self, state: Path) -> GuestSession:
+        loaded, connected = trio.Event(), list[GuestSession]()
+
+        async def load() -> None:
+            try:
+                await load_state(self._monitor, state)
+            except MonitorError as error:
+                # QEMU says on the console what it does not understand, and ends.
+                with trio.move_on_after(_END_SECONDS):
+                    await self.wait()
+                said = self.console.tail(_LAST_LINES)
+                raise MonitorError(
+                    f"the machine cannot be restored: {error}" + (f": {said}" if said else "")
+                ) from error
+            self._state = None
+            loaded.set()
+
+        async def connect() -> None:
+            try:
+                connected.append(await self._connect())
+            except Exception:
+                # If that is because QEMU has ended, the other one knows more.
+                await loaded.wait()
+                raise
+
+        try:
+            # QEMU has connected before it has a state, so what the guest is to hear first waits there already.
+            await together(load, connect)
+        except BaseException:
+            self._hang_up()
+            raise
+        return connected[0]
 
     async def _connect(self) -> GuestSession:
         connected = await self._agent.accept()

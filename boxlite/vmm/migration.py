@@ -72,12 +72,19 @@ async def load_state(monitor: Monitor, state: Path) -> None:
     with ours, theirs:
 
         async def give() -> None:
+            unsent = memoryview(content)
             # A QEMU that does not take it says more by its monitor.
             with suppress(OSError):
-                await trio.SocketStream(ours).send_all(content)
+                while unsent:
+                    unsent = unsent[await ours.send(unsent) :]
                 ours.shutdown(socket.SHUT_WR)
 
-        await together(give, lambda: _migrate(monitor, "migrate-incoming", theirs))
+        async def migrate() -> None:
+            await _migrate(monitor, "migrate-incoming", theirs)
+            # From here on nobody reads what there may be beyond the state.
+            theirs.close()
+
+        await together(give, migrate)
 
 
 async def _migrate(monitor: Monitor, command: str, channel: trio.socket.SocketType) -> None:
