@@ -225,7 +225,7 @@ class PoolActor(Actor):
         """Makes a box ready and keeps it; returns what it failed by. Cancelled when it is taken or given up."""
         try:
             place.member = member = await self._create(place)
-            await member.start()
+            await member.start(self._spec.policy.start_timeout)
             if self._spec.warm_up:
                 await member.warm_up(self._spec.warm_up, self._spec.policy.check_timeout)
             # It may have been given up in this very moment.
