@@ -45,7 +45,7 @@ class Machine(Protocol):
     def add_entropy(self, data: bytes) -> None: ...  # noqa: D102
     def mount_disk(self, serial: str, *, read_only: bool) -> None: ...  # noqa: D102
     def unmount_disks(self) -> None: ...  # noqa: D102
-    def set_network_address(self, address: bytes) -> None: ...  # noqa: D102
+    def set_network_addresses(self, address: bytes) -> None: ...  # noqa: D102
 
 
 class Container(Protocol):
@@ -130,8 +130,7 @@ class GuestService(GuestBase):
             self._machine.add_entropy(message.entropy)
             reseed_python()
             self._machine.set_clock(message.unix_time_ns)
-            if message.mac_address:
-                self._machine.set_network_address(message.mac_address)
+            self._machine.set_network_addresses(message.mac_address)
         except (OSError, OverflowError, ValueError) as error:
             raise GRPCError(Status.INVALID_ARGUMENT, f"random pool, clock or network: {error}") from None
         try:

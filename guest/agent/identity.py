@@ -16,6 +16,7 @@ ADDRESS_LENGTH = 6
 """Bytes of a network interface's address."""
 
 _MACHINE_ID = re.compile(r"(?:[0-9a-f]{32})?")
+_GROUP, _LOCAL = 1, 2
 _SIOCSIFHWADDR = 0x8924  # linux/sockios.h
 _ARPHRD_ETHER = 1
 _NETWORK = "/sys/class/net"
@@ -33,14 +34,31 @@ def reseed_python() -> None:
         random.seed()
 
 
-def set_network_address(address: bytes) -> None:
-    """Gives the machine's one interface this address; raises OSError where it has none, or does not take it."""
-    if len(address) != ADDRESS_LENGTH or address[0] & 1:
+def set_network_addresses(address: bytes) -> None:
+    """Gives the machine's network device this address, and every other interface (the kernel makes some) a random one.
+
+    An empty address stands for a random one too. Raises ValueError for what is none, and OSError where the machine has
+    no device for it, or the device does not take it.
+    """
+    if address and (len(address) != ADDRESS_LENGTH or address[0] & _GROUP):
         raise ValueError("a network address has six bytes, and is not of a group")
-    names = sorted(name for name in os.listdir(_NETWORK) if name != "lo")
-    if not names:
-        raise OSError("the machine has no network interface")
-    # struct ifreq: the name, then a struct sockaddr (netdevice(7)).
-    request = struct.pack("16sH14s", names[0].encode(), _ARPHRD_ETHER, address)
+    names = [name for name in os.listdir(_NETWORK) if _read(f"{_NETWORK}/{name}/type") == f"{_ARPHRD_ETHER}"]
+    devices = [name for name in names if os.path.exists(f"{_NETWORK}/{name}/device")]
+    if address and not devices:
+        raise OSError("the machine has no network device")
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        fcntl.ioctl(sock, _SIOCSIFHWADDR, request)
+        for name in names:
+            own = address if address and name in devices else random_address()
+            # struct ifreq: the name, then a struct sockaddr (netdevice(7)).
+            fcntl.ioctl(sock, _SIOCSIFHWADDR, struct.pack("16sH14s", name.encode(), _ARPHRD_ETHER, own))
+
+
+def random_address() -> bytes:
+    """An address of one station that no manufacturer has given (IEEE 802: the second bit of the first byte)."""
+    first, *rest = os.urandom(ADDRESS_LENGTH)
+    return bytes([first & ~_GROUP | _LOCAL, *rest])
+
+
+def _read(path: str) -> str:
+    with open(path) as file:
+        return file.read().strip()

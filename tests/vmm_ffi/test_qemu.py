@@ -9,7 +9,7 @@ from hypothesis import assume, given
 
 from tests.vmm_ffi.specs import instances
 from vmm_ffi.qemu import VIRTIO_SLOTS, QemuVmm, command_line
-from vmm_ffi.spec import Accelerator, DiskSpec, InstanceSpec, PortSpec, VmmKind
+from vmm_ffi.spec import Accelerator, DiskSpec, InstanceSpec, MemoryFile, PortSpec, VmmKind
 from vmm_ffi.vmm import VmmError
 
 SPEC = InstanceSpec(
@@ -62,7 +62,8 @@ def test_no_path_adds_or_changes_an_option(spec: InstanceSpec) -> None:
 
 @given(instances)
 def test_a_machine_has_nothing_that_was_not_asked_for(spec: InstanceSpec) -> None:
-    assume(len(spec.disks) + 2 + spec.network <= VIRTIO_SLOTS)
+    slots = len(spec.disks) + 2 + spec.network
+    assume(slots <= VIRTIO_SLOTS)
     arguments = command_line(spec)
     assert {"-nodefaults", "-no-user-config", "-no-reboot"} <= set(arguments)
     assert options(arguments, "-sandbox") == [
@@ -85,7 +86,19 @@ def test_a_machine_has_nothing_that_was_not_asked_for(spec: InstanceSpec) -> Non
         *["virtserialport"] * len(spec.ports),
         "virtio-rng-device",
         *["virtio-net-device"] * spec.network,
+        *["virtio-balloon-device"] * (spec.memory_file is None and slots < VIRTIO_SLOTS),
     ]
+
+
+def test_a_guest_can_give_memory_back_that_is_in_no_file_of_its_hosts() -> None:
+    """Out of a file it would be taken for every machine that has it."""
+
+    def balloons(spec: InstanceSpec) -> list[dict[str, str]]:
+        return [device for device in options(command_line(spec), "-device") if "balloon" in device[""]]
+
+    assert balloons(SPEC) == [{"": "virtio-balloon-device", "free-page-reporting": "on"}]
+    for shared in (True, False):
+        assert balloons(attrs.evolve(SPEC, memory_file=MemoryFile("/memory", shared=shared))) == []
 
 
 @given(instances)
