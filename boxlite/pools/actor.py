@@ -70,8 +70,8 @@ class PoolActor(Actor):
         self._ready: deque[_Place] = deque()
         self._takers: deque[_Taker] = deque()
         self._watchers: list[tuple[int, Deferred[None]]] = []
-        self._crowded = False
-        """Whether the budget had no share left when one was last asked for without need."""
+        self._share_due: trio.Event | None = None
+        """The budget had no share for a box that nobody waits for, and may have one when this is set."""
         self._sooner = trio.Event()
 
     async def started(self) -> None:
@@ -155,7 +155,8 @@ class PoolActor(Actor):
     def _target(self, now: float) -> int:
         """How many boxes to keep beyond those that somebody waits for."""
         limit = self._allowance.limit(now)
-        return min(limit, self._stock().spare) if self._crowded else limit
+        crowded = self._share_due is not None and not self._share_due.is_set()
+        return min(limit, self._stock().spare) if crowded else limit
 
     def _at_once(self, now: float) -> int:
         match self._breaker.state(now):
@@ -223,6 +224,7 @@ class PoolActor(Actor):
 
     async def _hold(self, place: _Place) -> Exception | None:
         """Makes a box ready and keeps it; returns what it failed by. Cancelled when it is taken or given up."""
+        share_due = self._services.admission.changed
         try:
             place.member = member = await self._create(place)
             await member.start(self._spec.policy.start_timeout)
@@ -238,7 +240,7 @@ class PoolActor(Actor):
         except OverBudget as error:
             if place.waits:
                 return error
-            self._crowded = True
+            self._share_due = share_due
             return None
         except (BoxliteError, ActorError) as error:
             return error
@@ -265,16 +267,16 @@ class PoolActor(Actor):
         """Gives up boxes that nobody waits for, one after the other, while others wait for a share of the budget."""
         admission = self._services.admission
         while True:
+            changed = admission.changed
             if admission.waiting and self._stock().spare:
                 place = self._newest()
-                self._crowded = True
+                self._share_due = changed
                 self._give_up(place)
                 self._balance()
                 await place.gone.wait()
             else:
-                await admission.wait_changed()
-                self._crowded = False
                 self._balance()
+                await changed.wait()
 
     async def _check_ready(self) -> None:
         policy = self._spec.policy

@@ -174,7 +174,7 @@ def run(scenario: Scenario) -> None:
     run_seeded(main, scenario.seed)
 
 
-@settings(max_examples=80)
+@settings(max_examples=50)
 @given(scenarios)
 def test_each_box_is_handed_out_once_and_alive_and_none_is_left_or_too_many(scenario: Scenario) -> None:
     run(scenario)
