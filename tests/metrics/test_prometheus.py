@@ -73,8 +73,9 @@ def test_every_name_has_a_unit_or_counts_and_a_text(counters: RuntimeCounters) -
     """https://prometheus.io/docs/practices/naming/"""
     families = list(text_string_to_metric_families(exposition(MeasuredCounters(counters)).decode()))
     assert all(family.documentation for family in families)
-    endings = ("seconds", "bytes", "created", "destroyed", "failed", "executions", "errors", "boxes")
-    endings += ("failures", "handed_out", "waiting", "broken")
+    counts = ("created", "destroyed", "failed", "executions", "errors", "boxes")
+    of_pools = ("failures", "handed_out", "waiting", "broken")
+    endings = ("seconds", "bytes", *counts, *of_pools)
     assert [family.name for family in families if not family.name.endswith(endings)] == []
 
 
