@@ -223,7 +223,8 @@ class PoolActor(Actor):
             with place.scope:
                 failure = await self._hold(place)
             self._give_up(place)
-            if failure is not None:
+            # One that dies in the step in which it was taken is its taker's.
+            if failure is not None and not place.taken:
                 self._failed(failure)
             self._balance()
         finally:
