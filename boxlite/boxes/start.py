@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterator
-from contextlib import AsyncExitStack, contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from math import inf
 from pathlib import Path
 from typing import Final, final
@@ -82,15 +82,28 @@ class Start:
         return None
 
     async def _restore(self, closing: AsyncExitStack, template: Template) -> tuple[Vm, GuestSession]:
+        async with self._turn():
+            try:
+                with self._stages.measure("disk"):
+                    scratch = await self._services.storage.copy_scratch(template.scratch, self._directory)
+                return await self._launch(closing, scratch, template.snapshot)
+            except BaseException:
+                # The box has not run, so that its next start is its first one.
+                with trio.move_on_after(_CLEANUP_SECONDS, shield=True):
+                    await self._services.storage.remove_scratch(self._directory)
+                raise
+
+    @asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        """Restores take turns. Boots do not: one that hangs would hold up all others."""
+        with self._stages.measure("turn"), trio.CancelScope(deadline=self._deadline) as scope:
+            await self._services.restores.acquire_on_behalf_of(self)
+        if scope.cancelled_caught:
+            raise BootFailed(self._box.name, self._late)
         try:
-            with self._stages.measure("disk"):
-                scratch = await self._services.storage.copy_scratch(template.scratch, self._directory)
-            return await self._launch(closing, scratch, template.snapshot)
-        except BaseException:
-            # The box has not run, so that its next start is its first one.
-            with trio.move_on_after(_CLEANUP_SECONDS, shield=True):
-                await self._services.storage.remove_scratch(self._directory)
-            raise
+            yield
+        finally:
+            self._services.restores.release_on_behalf_of(self)
 
     async def _launch(
         self, closing: AsyncExitStack, scratch: Path, snapshot: Snapshot | None

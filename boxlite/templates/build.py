@@ -46,7 +46,7 @@ async def build_template(recipe: Recipe, workshop: Workshop, watch: Callable[[Co
     """
     async with workshop.store.open_draft() as draft:
         scratch = await workshop.storage.make_scratch(draft, recipe.key.disk_mib)
-        template = Template(recipe.key, Snapshot(draft / MEMORY, draft / STATE), scratch)
+        template = Template(recipe.key, Snapshot(draft / MEMORY, draft / STATE), scratch, workshop.wall_clock())
         await _save_machine(recipe, template, workshop, watch)
         return await workshop.store.publish(recipe, template)
 
