@@ -12,6 +12,7 @@ from typing import Final, final
 
 import trio
 
+from actors import ActorError
 from boxlite.boxes.bring_up import GuestIdentity, connect, set_up, take_up
 from boxlite.boxes.preparation import Preparation, with_scratch
 from boxlite.boxes.services import BoxServices
@@ -63,6 +64,9 @@ class Start:
         with self._stages.measure("template"):
             try:
                 return await self._services.templates.ask(ObtainTemplate(self._recipe, self._deadline))
+            except ActorError as error:
+                _log.warning("box %s boots, since nobody has templates: %s", self._box.name, error)
+                return None
             except BootFailed as error:
                 reason = self._late if trio.current_time() >= self._deadline else error.reason
                 raise BootFailed(self._box.name, reason, error.console) from error
@@ -78,8 +82,14 @@ class Start:
             _log.warning("box %s could not be restored from its template, and boots: %s", self._box.name, cause)
             # Anything else has to do with this host's state, and not with the template's.
             if isinstance(cause, BootFailed):
-                await self._services.templates.ask(DiscardTemplate(template))
+                await self._discard(template)
         return None
+
+    async def _discard(self, template: Template) -> None:
+        try:
+            await self._services.templates.ask(DiscardTemplate(template))
+        except (ActorError, BoxliteError) as error:
+            _log.warning("the template of box %s is of no use, and could not be removed: %s", self._box.name, error)
 
     async def _restore(self, closing: AsyncExitStack, template: Template) -> tuple[Vm, GuestSession]:
         async with self._turn():
