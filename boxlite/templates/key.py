@@ -13,7 +13,7 @@ from boxlite.images.reference import Reference
 from boxlite.vmm.engines import EngineChoice
 from vmm_ffi.spec import InstanceSpec
 
-FORMAT_VERSION: Final = 2
+FORMAT_VERSION: Final = 3
 """Of templates. It grows when the same key would give a machine that this version could not restore, or not take up."""
 
 PLACEHOLDER: Final = "template"
