@@ -38,6 +38,8 @@ _TCG_KERNEL_ARGUMENTS = (
     "noreplace-smp",
     # The kernel counts the timer's ticks for 40 ms. Where the host is busy it finds too few, and panics.
     "no_timer_check",
+    # QEMU finds what it has translated by its address: a program that is elsewhere each time is translated anew.
+    "norandmaps",
 )
 
 

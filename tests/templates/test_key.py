@@ -47,7 +47,7 @@ def test_every_field_makes_another_template(field: str) -> None:
 
 
 def test_a_name_is_that_of_a_folder_and_the_same_in_every_process() -> None:
-    assert KEY.name() == "a6a43e7f181741be083a8db7daaa7af1"
+    assert KEY.name() == "92b8d6e50782fa8ce7065c30c86b2e40"
 
 
 @pytest.mark.parametrize("own", [{"name": "mine"}, {"env": {"SECRET": "x"}}, {"user": "nobody"}, {"detached": True}])
