@@ -6,6 +6,7 @@ import errno
 import logging
 import os
 import re
+import shutil
 import stat
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
@@ -43,6 +44,8 @@ _SMALL: Final = 1 << 20
 """A file of so many bytes is read whole at each use; of larger ones, their size and time are looked at."""
 
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT)
+_SHORT: Final = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, *_FULL)
+"""Errors that speak of this process and this host, and not of the file at hand."""
 
 _log = logging.getLogger(__name__)
 
@@ -82,7 +85,8 @@ class TemplateFiles:
 
     async def list(self) -> tuple[TemplateInfo, ...]:
         """See `TemplateStore`."""
-        return await trio.to_thread.run_sync(self._sorted_infos)
+        with _explained(self._directory):
+            return await trio.to_thread.run_sync(self._sorted_infos)
 
     async def remove(self, name: str) -> bool:
         """See `TemplateStore`."""
@@ -104,6 +108,13 @@ class TemplateFiles:
     def _sweep(self) -> None:
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         remove_abandoned(self._directory)
+        for folder in self._folders():
+            try:
+                _read_manifest(folder)
+            except (BadManifest, FileNotFoundError, NotADirectoryError) as error:
+                # Nobody would ever look for it: another version has made it, or it is what is left of one.
+                if self._remove(folder.name):
+                    _log.info("%s is no template of this version and was removed: %s", folder, error)
 
     def _find(self, key: TemplateKey) -> Template | None:
         folder = self._directory / key.name()
@@ -118,6 +129,8 @@ class TemplateFiles:
             else:
                 os.utime(folder / MANIFEST)
         except (BadManifest, OSError) as error:
+            if isinstance(error, OSError) and error.errno in _SHORT:
+                raise
             if self._remove(folder.name):
                 _log.warning("the template %s is damaged and was removed: %s", folder.name, error)
             return None
@@ -146,7 +159,10 @@ class TemplateFiles:
                 return first
             whole.rename(folder)
         _sync_directory(self._directory)
-        self._evict(keep=folder.name)
+        try:
+            self._evict(keep=folder.name)
+        except OSError as error:
+            _log.warning("templates take too much room, and could not be evicted: %s", error)
         return template_in(folder, recipe.key, manifest.created_at)
 
     def _discard(self, template: Template) -> None:
@@ -194,20 +210,32 @@ class TemplateFiles:
     def _remove(self, name: str) -> bool:
         """Out of the way first, as a whole, so that nobody finds half of it."""
         folder = self._directory / name
-        if not _NAME.fullmatch(name) or not folder.exists():
+        if not _NAME.fullmatch(name) or not os.path.lexists(folder):
             return False
-        with open_workspace(self._directory) as grave:
-            try:
+        try:
+            with open_workspace(self._directory) as grave:
                 folder.rename(grave.path / name)
-            except FileNotFoundError:
-                return False
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            if error.errno not in _FULL:
+                raise
+            # There is no room even for another directory, and this is how to get some.
+            (folder / MANIFEST).unlink(missing_ok=True)
+            shutil.rmtree(folder)
         return True
 
 
 def _read_manifest(folder: Path) -> Manifest:
     """Raises `BadManifest` or OSError."""
-    with (folder / MANIFEST).open("rb") as file:
-        manifest = decode_manifest(file.read(MAX_MANIFEST))
+    # Without waiting: of a pipe that stands there, nobody could ever be the writer.
+    descriptor = os.open(folder / MANIFEST, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise BadManifest("it is no file")
+        manifest = decode_manifest(os.read(descriptor, MAX_MANIFEST))
+    finally:
+        os.close(descriptor)
     if manifest.files.keys() != set(FILES):
         raise BadManifest("it is of other files")
     return manifest

@@ -69,4 +69,4 @@ class TemplateStore(Protocol):
         """Removes this template, unless another one has taken its place."""
 
     async def sweep(self) -> None:
-        """Removes what killed processes have left unfinished."""
+        """Removes what killed processes have left unfinished, and what is no template of this version."""

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import trio
 
+import boxlite.images.workspace
 import boxlite.templates.files
 from boxlite.boxes.storage import SCRATCH_FILE
 from boxlite.errors import DiskError, StorageFull
@@ -18,7 +19,7 @@ from boxlite.images.workspace import open_workspace
 from boxlite.templates.content import digest_file
 from boxlite.templates.files import FILES, TemplateFiles, template_in
 from boxlite.templates.key import Recipe
-from boxlite.templates.manifest import MANIFEST, MEMORY, STATE
+from boxlite.templates.manifest import MANIFEST, MEMORY, STATE, Manifest
 from boxlite.templates.store import Template
 from tests.templates.keys import KEY, make_recipe
 
@@ -100,8 +101,15 @@ def replace_by_directory(path: Path) -> None:
     path.mkdir()
 
 
+def replace_by_pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
 @pytest.mark.parametrize("name", [*FILES, MANIFEST])
-@pytest.mark.parametrize("damage", [cut, overwrite, Path.unlink, replace_by_directory], ids=lambda each: each.__name__)
+@pytest.mark.parametrize(
+    "damage", [cut, overwrite, Path.unlink, replace_by_directory, replace_by_pipe], ids=lambda each: each.__name__
+)
 async def test_a_damaged_one_is_removed_and_can_be_made_again(
     damage: Callable[[Path], None], name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -113,6 +121,32 @@ async def test_a_damaged_one_is_removed_and_can_be_made_again(
     assert "is damaged and was removed" in caplog.text
     await keep(store)
     assert await store.find(KEY) is not None
+
+
+@pytest.mark.parametrize("make", [Path.touch, os.mkfifo, lambda path: path.symlink_to("nowhere")])
+async def test_whatever_stands_where_a_template_belongs_gives_way(make: Callable[[Path], None], tmp_path: Path) -> None:
+    make(tmp_path / KEY.name())
+    assert await files_in(tmp_path).find(KEY) is None
+    async with files_in(tmp_path).open_draft():
+        make(tmp_path / KEY.name())
+    kept = await keep(files_in(tmp_path))
+    assert await files_in(tmp_path).find(KEY) == kept
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENOMEM])
+async def test_a_host_that_runs_short_loses_no_template(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = await keep(files_in(tmp_path))
+
+    def fail(folder: Path) -> Manifest:
+        raise OSError(number, os.strerror(number))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(boxlite.templates.files, "_read_manifest", fail)
+        with pytest.raises(OSError, match=os.strerror(number)):
+            await files_in(tmp_path).find(KEY)
+    assert await files_in(tmp_path).find(KEY) == kept
 
 
 async def test_a_file_that_is_a_link_is_damaged(tmp_path: Path) -> None:
@@ -222,6 +256,48 @@ async def test_an_abandoned_draft_is_swept_and_one_in_use_stays(tmp_path: Path) 
     with open_workspace(tmp_path) as alive:
         await store.sweep()
         assert names(tmp_path) == {alive.path.name}
+
+
+@pytest.mark.parametrize("name", [None, MANIFEST])
+async def test_what_another_version_has_kept_is_swept(name: str | None, tmp_path: Path) -> None:
+    """It would be on the disk for ever: nobody looks for its key, and it is in no list."""
+    store = files_in(tmp_path)
+    await keep(store)
+    other = tmp_path / ("0" * 32)
+    other.mkdir()
+    (other / MEMORY).touch()
+    if name is not None:
+        (other / name).write_bytes((tmp_path / KEY.name() / MANIFEST).read_bytes().replace(b"release", b"publication"))
+    await store.sweep()
+    assert names(tmp_path) == {KEY.name()}
+
+
+async def test_a_template_can_be_removed_from_a_disk_that_is_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(parent: Path, prefix: str) -> tuple[Path, int]:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    await keep(files_in(tmp_path))
+    monkeypatch.setattr(boxlite.images.workspace, "make_claimed", fail)
+    assert await files_in(tmp_path).remove(KEY.name())
+    assert names(tmp_path) == set()
+
+
+async def test_a_template_is_kept_also_where_others_cannot_be_evicted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = files_in(tmp_path, limit_bytes=1)
+    await keep(store)
+
+    def fail(folder: Path) -> int:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(TemplateFiles, "_sorted_infos", fail)
+    other = make_recipe(cpus=2)
+    await keep(store, other)
+    assert await store.find(other.key) is not None
+    assert "could not be evicted" in caplog.text
 
 
 async def test_a_cancelled_publication_keeps_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
