@@ -1,0 +1,191 @@
+"""Protocol buffers' wire format (protobuf.dev/programming-guides/encoding), for messages that carry a table of fields.
+
+The tables are generated, into `proto.lean.messages`. There is what boxlite/v1/*.proto needs, and no more: no groups,
+maps, signed integers, floats, packed fields or scalars in a oneof; `proto.generate_lean` refuses them.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False  # What typing.TYPE_CHECKING is; importing typing takes as long as the whole agent.
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any, ClassVar, TypeVar, dataclass_transform
+
+    Part = bytes | memoryview
+    Field = tuple[str, int, bool, "type[Message] | None", Sequence[str]]
+    M = TypeVar("M", bound="Message")
+else:
+
+    def dataclass_transform(*, kw_only_default):
+        """Tells the type checker alone that the constructor takes the annotated fields (PEP 681)."""
+        return lambda kind: kind
+
+
+# Kinds of fields. The low three bits are the wire type.
+_VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
+FIXED64, FIXED32 = _FIXED64, _FIXED32
+UINT64, UINT32, ENUM, BOOL = _VARINT, _VARINT | 8, _VARINT | 16, _VARINT | 24
+BYTES, STRING, MESSAGE = _LENGTH, _LENGTH | 8, _LENGTH | 16
+
+_MAX_NUMBER = (1 << 29) - 1
+
+
+class WireError(ValueError):
+    """The bytes are no message of the expected type."""
+
+
+@dataclass_transform(kw_only_default=True)
+class Message:
+    """A message: one attribute a field, with the default of proto3 where the field was not given.
+
+    A repeated field that was not given is an empty tuple, a message that was not given None.
+    """
+
+    FIELDS: ClassVar[dict[int, Field]] = {}
+    """By number: name, kind, whether it is repeated, class of a MESSAGE, and the other members of its oneof."""
+
+    def __init__(self, **values: Any) -> None:
+        self.__dict__.update(values)
+
+    def __eq__(self, other: object) -> bool:
+        return type(self) is type(other) and all(
+            # A repeated field may be any sequence.
+            list(ours) == list(theirs) if repeated else ours == theirs
+            for name, _, repeated, _, _ in self.FIELDS.values()
+            for ours, theirs in ((getattr(self, name), getattr(other, name)),)
+        )
+
+    def __repr__(self) -> str:
+        fields = ", ".join(f"{name}={value!r}" for name, value in self.__dict__.items())
+        return f"{type(self).__name__}({fields})"
+
+
+def encode(message: Message) -> bytes:
+    """The message in bytes, its fields in the order of their numbers. Takes no more steps for longer ones."""
+    return b"".join(parts(message)[0])
+
+
+def parts(message: Message) -> tuple[list[bytes], int]:
+    """As `encode`, in pieces that are to be joined, with the length of all. Long fields are not copied."""
+    pieces: list[bytes] = []
+    size = 0
+    for number, (name, kind, repeated, _, _) in message.FIELDS.items():
+        value = message.__dict__.get(name)
+        if not value:
+            continue
+        for item in value if repeated else (value,):
+            wire_type = kind & 7
+            head = _varint(number << 3 | wire_type)
+            if kind == MESSAGE:
+                inner, length = parts(item)
+                head += _varint(length)
+                pieces.append(head)
+                pieces += inner
+                size += len(head) + length
+                continue
+            if wire_type == _LENGTH:
+                content = item.encode() if kind == STRING else item
+                head += _varint(len(content))
+            elif wire_type == _VARINT:
+                content = _varint(item)
+            else:
+                content = item.to_bytes(8 if wire_type == _FIXED64 else 4, "little")
+            pieces.append(head)
+            pieces.append(content)
+            size += len(head) + len(content)
+    return pieces, size
+
+
+def decode(kind: type[M], data: Part) -> M:
+    """The message in `data`. Raises `WireError`; fields with unknown numbers are skipped."""
+    message = kind()
+    try:
+        _read(message, data)
+    except (IndexError, UnicodeDecodeError) as error:
+        raise WireError(f"no {kind.__name__}: {error}") from None
+    return message
+
+
+def _read(message: Message, data: Part) -> None:
+    """Merges what `data` holds into the message."""
+    values, fields = message.__dict__, message.FIELDS
+    position, end = 0, len(data)
+    while position < end:
+        tag, position = _read_varint(data, position)
+        wire_type = tag & 7
+        if wire_type == _VARINT:
+            value: Any
+            value, position = _read_varint(data, position)
+        else:
+            if wire_type == _LENGTH:
+                size, position = _read_varint(data, position)
+            elif wire_type in (_FIXED64, _FIXED32):
+                size = 8 if wire_type == _FIXED64 else 4
+            else:
+                raise WireError(f"wire type {wire_type} is not used")
+            begin, position = position, position + size
+            if position > end:
+                raise WireError(f"a field of {size} bytes, of which {end - begin} are there")
+            value = data[begin:position]
+        number = tag >> 3
+        if number not in fields:
+            if not 1 <= number <= _MAX_NUMBER:
+                raise WireError(f"no field has the number {number}")
+            continue
+        name, kind, repeated, message_type, alternatives = fields[number]
+        if kind & 7 != wire_type:
+            raise WireError(f"field {name} of {type(message).__name__} has wire type {wire_type}, not {kind & 7}")
+        for alternative in alternatives:
+            values.pop(alternative, None)
+        if message_type is not None:
+            # What comes twice of a single message is merged.
+            inner = message_type() if repeated else values.get(name) or message_type()
+            _read(inner, value)
+            value = inner
+        elif wire_type != _VARINT:
+            value = _scalar(kind, value)
+        elif kind == BOOL:
+            value = value != 0
+        elif kind != UINT64:
+            value &= 0xFFFFFFFF
+        if repeated:
+            values.setdefault(name, []).append(value)
+        else:
+            values[name] = value
+
+
+def _scalar(kind: int, value: Part) -> bytes | str | int:
+    if kind == BYTES:
+        return bytes(value)
+    if kind == STRING:
+        return str(value, "utf-8")
+    return int.from_bytes(value, "little")
+
+
+def _varint(value: int) -> bytes:
+    if value < 0x80:
+        return value.to_bytes(1, "little")
+    groups = bytearray()
+    while value >= 0x80:
+        groups.append(value & 0x7F | 0x80)
+        value >>= 7
+    groups.append(value)
+    return bytes(groups)
+
+
+def _read_varint(data: Part, position: int) -> tuple[int, int]:
+    """The number at `position`, below 2**64, and the position after it."""
+    byte = data[position]
+    position += 1
+    if byte < 0x80:
+        return byte, position
+    value, shift = byte & 0x7F, 7
+    while True:
+        byte = data[position]
+        position += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value & 0xFFFFFFFFFFFFFFFF, position
+        shift += 7
+        if shift >= 70:
+            raise WireError("a number has more than ten bytes")
