@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
+import _socket
 import errno
 import fcntl
 import os
-import re
-import resource
-import socket
-import struct
+import sys
 import time
 
 from guest.agent import syscalls
@@ -35,6 +32,8 @@ _RNDRESEEDCRNG = 0x5207
 _SIOCSIFFLAGS = 0x8914  # linux/sockios.h
 _IFF_UP = 1
 
+_HEXADECIMAL = frozenset("0123456789abcdef")
+
 
 def prepare() -> None:
     """What a process 1 does first: the kernel's file systems, the console, the loopback interface, the limits."""
@@ -51,28 +50,43 @@ def prepare() -> None:
         os.close(console)
     for directory in (DISKS, CONTAINER_ROOT):
         os.makedirs(directory, 0o700)
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        fcntl.ioctl(sock, _SIOCSIFFLAGS, struct.pack("16sh14x", b"lo", _IFF_UP))
-    resource.setrlimit(resource.RLIMIT_NOFILE, (_OPEN_FILES, _OPEN_FILES))
+    _set_up_loopback()
+    syscalls.limit_open_files(_OPEN_FILES, _OPEN_FILES)
     # However many processes the container has, and whatever they allocate: the agent gets to run, its code is not read
     # again and again from its disk (so neither is init's, which is the same), and it is not what the kernel kills.
     syscalls.keep_in_memory()
     os.setpriority(os.PRIO_PROCESS, 0, _FIRST)
-    with open("/proc/self/oom_score_adj", "w") as file:
-        file.write("-1000")
+    _write("/proc/self/oom_score_adj", b"-1000")
     # In a user namespace any process has all capabilities, and much more of the kernel before it. Docker forbids making
     # one by its seccomp filter.
-    with open("/proc/sys/user/max_user_namespaces", "w") as file:
-        file.write("0")
+    _write("/proc/sys/user/max_user_namespaces", b"0")
+
+
+def _set_up_loopback() -> None:
+    sock = _socket.socket(_socket.AF_INET, _socket.SOCK_DGRAM)
+    try:
+        # struct ifreq (netdevice(7)): 16 bytes of name, then the flags.
+        fcntl.ioctl(sock, _SIOCSIFFLAGS, b"lo".ljust(16, b"\0") + _IFF_UP.to_bytes(2, sys.byteorder) + bytes(14))
+    finally:
+        sock.close()
+
+
+def _write(path: str, text: bytes) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(descriptor, text)
+    finally:
+        os.close(descriptor)
 
 
 def read_nonce() -> str:
     """The host's nonce, from the kernel's command line; raises ValueError where it is missing."""
     with open("/proc/cmdline") as file:
-        found = re.search(r"(?:^|\s)boxlite\.nonce=([0-9a-f]+)(?:\s|$)", file.read())
-    if found is None:
-        raise ValueError("boxlite.nonce is missing on the kernel's command line")
-    return found[1]
+        for word in file.read().split():
+            name, _, value = word.partition("=")
+            if name == "boxlite.nonce" and value and set(value) <= _HEXADECIMAL:
+                return value
+    raise ValueError("boxlite.nonce is missing on the kernel's command line")
 
 
 class Machine:
@@ -85,7 +99,8 @@ class Machine:
     def add_entropy(self, data: bytes) -> None:
         """Feeds the random pool and lets it draw on that at once (random(4))."""
         with open("/dev/random", "wb", buffering=0) as random:
-            pool_info = struct.pack("ii", len(data) * 8, len(data)) + data
+            sizes = (len(data) * 8, len(data))
+            pool_info = b"".join([size.to_bytes(4, sys.byteorder) for size in sizes]) + data
             fcntl.ioctl(random, _RNDADDENTROPY, pool_info)
             fcntl.ioctl(random, _RNDRESEEDCRNG)
 
@@ -95,9 +110,10 @@ class Machine:
 
     def unmount_disks(self) -> None:
         """Writes the disks back. What cannot be unmounted is at least synchronised."""
-        with contextlib.suppress(OSError):
+        try:
             unmount_disks()
-        os.sync()
+        except OSError:
+            os.sync()
 
     def power_off(self) -> None:
         """The end: does not return. The kernel restarts, and the hypervisor takes that as the end of the machine."""

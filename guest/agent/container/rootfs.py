@@ -6,15 +6,17 @@ link in the image points at is then inside the container.
 
 from __future__ import annotations
 
-import contextlib
+import _socket
 import errno
 import os
-import socket
 import stat
 
 from guest.agent import syscalls
-from guest.agent.container.messages import Setup
 from guest.agent.syscalls import MountFlag
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from guest.agent.container.messages import Setup
 
 _HARDENED = MountFlag.NO_SUID | MountFlag.NO_DEV | MountFlag.NO_EXEC
 
@@ -63,7 +65,7 @@ def enter(setup: Setup) -> None:
         _mask(path)
     for path in _READ_ONLY:
         _make_read_only(path)
-    socket.sethostname(setup.hostname)
+    _socket.sethostname(setup.hostname)
     _write_etc(setup.hostname)
 
 
@@ -89,10 +91,12 @@ def _pivot(root: str) -> None:
 
 
 def _ensure_directory(path: str) -> None:
-    with contextlib.suppress(FileExistsError):
+    try:
         os.mkdir(path, 0o755)
-    if not stat.S_ISDIR(os.lstat(path).st_mode):
-        raise NotADirectoryError(errno.ENOTDIR, f"the image's {path} is no directory")
+    except FileExistsError:
+        if stat.S_ISDIR(os.lstat(path).st_mode):
+            return
+        raise NotADirectoryError(errno.ENOTDIR, f"the image's {path} is no directory") from None
 
 
 def _fill_dev() -> None:
@@ -145,14 +149,16 @@ def _write_etc(hostname: str) -> None:
         raise NotADirectoryError(errno.ENOTDIR, "the image's /etc is no directory") from None
     _replace("/etc/hostname", f"{hostname}\n")
     _replace("/etc/hosts", hosts)
-    with contextlib.suppress(FileExistsError):
+    try:
         os.symlink("/proc/mounts", "/etc/mtab")
+    except FileExistsError:
+        return
 
 
 def _replace(path: str, text: str) -> None:
     """Writes a file anew, whatever was there; a directory stays."""
     try:
-        with contextlib.suppress(FileNotFoundError):
+        if os.path.lexists(path):
             os.unlink(path)
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
     except (IsADirectoryError, FileExistsError, PermissionError):
