@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     from guest.agent.rpc.hpack import Header
 
 CONNECTION_WINDOW = 64 << 20
-STREAM_WINDOW = 256 << 10
-"""Bytes that the peer may send before they are acknowledged. A stream that nobody reads fills its own window only."""
+STREAM_WINDOW = 448 << 10
+"""Bytes that the peer may send before they are acknowledged. A stream that nobody reads fills its own window only,
+which is less than what a host keeps of an input to send it again."""
 
 _INITIAL_WINDOW = 65_535  # 6.9.2
 _SMALLEST_TABLE = 4096  # HPACK's table as it is unless the peer wants it smaller
@@ -127,12 +128,13 @@ class Connection:
         if stream in self._streams:
             self._send_block(stream, frames.END_HEADERS, block)
 
-    def close(self, stream: int, block: bytes, *, refuse: bool) -> None:
-        """Sends the last headers; with `refuse`, the peer is told to send no more. Does nothing for a closed stream."""
+    def close(self, stream: int, block: bytes) -> None:
+        """Sends the last headers. What the peer still sends is ignored. Does nothing for a closed stream."""
         state = self._streams.pop(stream, None)
         if state is not None:
             self._send_block(stream, frames.END_HEADERS | frames.END_STREAM, block)
-            if refuse and not state.ended:
+            if not state.ended:
+                # Nothing more is wanted of it (8.1).
                 self._send(frames.RST_STREAM, 0, stream, frames.number(frames.NO_ERROR))
 
     def send_data(self, stream: int, data: bytes) -> bool:

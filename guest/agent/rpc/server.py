@@ -153,7 +153,7 @@ class Call(_Typed[Request, Reply]):
         block = calls.trailers(status, message)
         if not self._replied:
             block = calls.HEADERS + block
-        self._connection.http2.close(self._stream, block, refuse=status != Status.OK)
+        self._connection.http2.close(self._stream, block)
         self._connection.flush()
 
     def cancel(self) -> None:
@@ -271,7 +271,7 @@ class ServerConnection:
         method = self._methods.get(path) if path is not None else None
         if method is None:
             block = calls.HEADERS + calls.trailers(Status.UNIMPLEMENTED, f"there is no method {path}")
-            self.http2.close(event.stream, block, refuse=True)
+            self.http2.close(event.stream, block)
             return
         call: Call[Any, Any] = Call(self, event.stream, method.request_type)
         self._calls[event.stream] = call
