@@ -188,13 +188,7 @@ class _Loop:
         self.watches: dict[int, _Watch] = {}
 
     def turn(self) -> None:
-        """Calls what is ready; when nothing is, waits until something is."""
-        for _ in range(_ROUNDS):
-            if not self.ready:
-                break
-            _call_all(self.ready)
-        if not self.ready:
-            _call_all(self.before_waiting)
+        """Waits until something is ready, and calls it and what that makes ready."""
         for descriptor, events in self.epoll.poll(self._patience()):
             watch = self.watches.get(descriptor)
             # Errors and hang-ups are for both. Each of them may end the watch.
@@ -206,6 +200,11 @@ class _Loop:
             now = time.monotonic()
             while self.timers and self.timers[0][0] <= now:
                 self.timers.pop(0)[2]()
+        for _ in range(_ROUNDS):
+            if not self.ready:
+                _call_all(self.before_waiting)
+                break
+            _call_all(self.ready)
 
     def watch(self, descriptor: int, watch: _Watch) -> None:
         """From now on `watch` has the descriptor's calls."""
