@@ -98,6 +98,7 @@ class Connection:
         self._block: tuple[int, int, bytes] | None = None  # stream, flags and fragments of headers to be continued
         self._window = _INITIAL_WINDOW  # that we may send
         self._stream_window = _INITIAL_WINDOW  # of the streams to come
+        self._payload = frames.MAX_PAYLOAD  # that the peer takes in one frame
         self._received = 0  # and not yet told to the peer
         self._table_update = b""  # at the beginning of the next headers
         self._out: list[bytes | memoryview] = []
@@ -170,8 +171,8 @@ class Connection:
         unsent = state.unsent
         assert unsent is not None
         size = min(len(unsent), state.window, self._window)
-        for begin in range(0, size, frames.MAX_PAYLOAD):
-            end = min(begin + frames.MAX_PAYLOAD, size)
+        for begin in range(0, size, self._payload):
+            end = min(begin + self._payload, size)
             self._out.append(frames.header(frames.DATA, 0, stream, end - begin))
             self._out.append(unsent[begin:end])
         if size > 0:
@@ -285,6 +286,10 @@ class Connection:
                 for state in self._streams.values():
                     state.window += value - self._stream_window
                 self._stream_window = value
+            elif name == frames.MAX_FRAME_SIZE:
+                if not frames.MAX_PAYLOAD <= value <= frames.LARGEST_PAYLOAD:
+                    raise ProtocolError(frames.PROTOCOL_ERROR, f"frames of {value} bytes")
+                self._payload = value
             elif name == frames.HEADER_TABLE_SIZE and value < _SMALLEST_TABLE:
                 self._table_update = NO_TABLE
         self._settled = True

@@ -26,7 +26,10 @@ NO_ERROR, PROTOCOL_ERROR, INTERNAL_ERROR, FLOW_CONTROL_ERROR = range(4)
 FRAME_SIZE_ERROR, CANCEL, COMPRESSION_ERROR, ENHANCE_YOUR_CALM = 0x6, 0x8, 0x9, 0xB
 
 MAX_PAYLOAD = 16 << 10
-"""Bytes of a frame after its header, either way. `proto.greeting.RESET` is longer than such a frame."""
+"""Bytes that a frame has after its header, unless the receiver takes more. The agent does not: `proto.greeting.RESET`
+has to be longer than any frame that a host may have left unfinished."""
+
+LARGEST_PAYLOAD = (1 << 24) - 1
 
 MAX_WINDOW = (1 << 31) - 1
 

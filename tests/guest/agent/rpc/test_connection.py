@@ -169,6 +169,17 @@ def test_a_smaller_window_of_the_client_counts_for_open_streams(pair: Pair) -> N
     assert described(pair.to_server()) == [(Drained, stream)]
 
 
+def test_frames_are_as_long_as_the_client_takes_them(pair: Pair) -> None:
+    def lengths() -> list[int]:
+        assert pair.server.send_data(pair.open(), bytes(20_000))
+        return [len(frame.data) for frame in parse(pair.server.take()) if isinstance(frame, DataFrame)]
+
+    assert lengths() == [16_384, 3_616]
+    pair.client.update_settings({h2.settings.SettingCodes.MAX_FRAME_SIZE: 65_536})
+    pair.to_server()
+    assert lengths() == [20_000]
+
+
 def test_one_stream_that_waits_holds_up_no_other(pair: Pair) -> None:
     slow, fast = pair.open(), pair.open()
     pair.client.increment_flow_control_window(1 << 20)
@@ -290,6 +301,7 @@ def headers(stream: int, block: bytes = OK, *flags: str) -> bytes:
         pytest.param(WindowUpdateFrame(0, 2**31 - 1).serialize(), frames.FLOW_CONTROL_ERROR, id="an endless window"),
         pytest.param(frames.frame(8, 0, 0, bytes(4)), frames.PROTOCOL_ERROR, id="a window that does not grow"),
         pytest.param(frames.frame(4, 0, 0, b"\0\4" + b"\xff" * 4), frames.FLOW_CONTROL_ERROR, id="endless windows"),
+        pytest.param(frames.frame(4, 0, 0, b"\0\5" + bytes(4)), frames.PROTOCOL_ERROR, id="frames of no length"),
         pytest.param(frames.frame(4, 1, 0, bytes(6)), frames.FRAME_SIZE_ERROR, id="an answer with settings"),
         pytest.param(frames.frame(4, 0, 1, b""), frames.PROTOCOL_ERROR, id="settings of a stream"),
         pytest.param(frames.frame(6, 0, 0, bytes(7)), frames.FRAME_SIZE_ERROR, id="a short ping"),
