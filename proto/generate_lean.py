@@ -39,6 +39,10 @@ _SCALARS = {
     14: ("ENUM", "int", "0"),
 }
 _MESSAGE = 11
+_VARINT = 0
+_WIRE_TYPES = {6: 1, 7: 5, 9: 2, _MESSAGE: 2, 12: 2}
+"""Those of the types that are no varints."""
+
 _REPEATED = 3
 
 
@@ -81,7 +85,7 @@ def _message(message: DescriptorProto) -> str:
         ]
         repeated = field.label == _REPEATED
         table.append(
-            f'        {field.number}: ("{field.name}", {kind}, {repeated}, '
+            f'        {field.number}: ({_tag(field)!r}, "{field.name}", {kind}, {repeated}, '
             f"{_name(field) if field.type == _MESSAGE else None}, {_tuple(oneof)}),"
         )
     if not table:
@@ -105,6 +109,14 @@ def _kind(message: DescriptorProto, field: FieldDescriptorProto) -> tuple[str, s
     if kind not in ("MESSAGE", "STRING", "BYTES"):
         raise Unsupported(f"{where} is packed")
     return kind, f"Sequence[{annotation}]", "()"
+
+
+def _tag(field: FieldDescriptorProto) -> bytes:
+    """What comes before the field on the wire: its number and wire type, as a varint."""
+    tag = field.number << 3 | _WIRE_TYPES.get(field.type, _VARINT)
+    if tag >= 1 << 14:
+        raise Unsupported(f"field {field.name} has a number above {(1 << 11) - 1}")
+    return bytes((tag,)) if tag < 0x80 else bytes((tag & 0x7F | 0x80, tag >> 7))
 
 
 def _in_order(messages: list[DescriptorProto]) -> Iterator[DescriptorProto]:

@@ -36,8 +36,8 @@ class Disk(Message):
     serial: str = ""
     read_only: bool = False
     FIELDS = {
-        1: ("serial", STRING, False, None, ()),
-        2: ("read_only", BOOL, False, None, ()),
+        1: (b'\n', "serial", STRING, False, None, ()),
+        2: (b'\x10', "read_only", BOOL, False, None, ()),
     }
 
 
@@ -48,7 +48,7 @@ class GuestInitReply(Message):
 class PingRequest(Message):
     payload: bytes = b""
     FIELDS = {
-        1: ("payload", BYTES, False, None, ()),
+        1: (b'\n', "payload", BYTES, False, None, ()),
     }
 
 
@@ -57,16 +57,16 @@ class PingReply(Message):
     protocol: int = 0
     uptime_ns: int = 0
     FIELDS = {
-        1: ("payload", BYTES, False, None, ()),
-        2: ("protocol", UINT32, False, None, ()),
-        3: ("uptime_ns", UINT64, False, None, ()),
+        1: (b'\n', "payload", BYTES, False, None, ()),
+        2: (b'\x10', "protocol", UINT32, False, None, ()),
+        3: (b'\x18', "uptime_ns", UINT64, False, None, ()),
     }
 
 
 class SetClockRequest(Message):
     unix_time_ns: int = 0
     FIELDS = {
-        1: ("unix_time_ns", FIXED64, False, None, ()),
+        1: (b'\t', "unix_time_ns", FIXED64, False, None, ()),
     }
 
 
@@ -89,11 +89,11 @@ class RestoreRequest(Message):
     machine_id: str = ""
     mac_address: bytes = b""
     FIELDS = {
-        1: ("unix_time_ns", FIXED64, False, None, ()),
-        2: ("entropy", BYTES, False, None, ()),
-        3: ("hostname", STRING, False, None, ()),
-        4: ("machine_id", STRING, False, None, ()),
-        5: ("mac_address", BYTES, False, None, ()),
+        1: (b'\t', "unix_time_ns", FIXED64, False, None, ()),
+        2: (b'\x12', "entropy", BYTES, False, None, ()),
+        3: (b'\x1a', "hostname", STRING, False, None, ()),
+        4: (b'"', "machine_id", STRING, False, None, ()),
+        5: (b'*', "mac_address", BYTES, False, None, ()),
     }
 
 
@@ -104,7 +104,7 @@ class RestoreReply(Message):
 class ShutdownRequest(Message):
     grace_ms: int = 0
     FIELDS = {
-        1: ("grace_ms", UINT32, False, None, ()),
+        1: (b'\x08', "grace_ms", UINT32, False, None, ()),
     }
 
 
@@ -118,10 +118,10 @@ class ContainerInitRequest(Message):
     hostname: str = ""
     machine_id: str = ""
     FIELDS = {
-        1: ("image_disk", STRING, False, None, ()),
-        2: ("scratch_disk", STRING, False, None, ()),
-        3: ("hostname", STRING, False, None, ()),
-        4: ("machine_id", STRING, False, None, ()),
+        1: (b'\n', "image_disk", STRING, False, None, ()),
+        2: (b'\x12', "scratch_disk", STRING, False, None, ()),
+        3: (b'\x1a', "hostname", STRING, False, None, ()),
+        4: (b'"', "machine_id", STRING, False, None, ()),
     }
 
 
@@ -133,8 +133,8 @@ class TtySize(Message):
     rows: int = 0
     columns: int = 0
     FIELDS = {
-        1: ("rows", UINT32, False, None, ()),
-        2: ("columns", UINT32, False, None, ()),
+        1: (b'\x08', "rows", UINT32, False, None, ()),
+        2: (b'\x10', "columns", UINT32, False, None, ()),
     }
 
 
@@ -142,15 +142,15 @@ class Credit(Message):
     stdout_limit: int = 0
     stderr_limit: int = 0
     FIELDS = {
-        1: ("stdout_limit", UINT64, False, None, ()),
-        2: ("stderr_limit", UINT64, False, None, ()),
+        1: (b'\x08', "stdout_limit", UINT64, False, None, ()),
+        2: (b'\x10', "stderr_limit", UINT64, False, None, ()),
     }
 
 
 class Started(Message):
     pid: int = 0
     FIELDS = {
-        1: ("pid", UINT32, False, None, ()),
+        1: (b'\x08', "pid", UINT32, False, None, ()),
     }
 
 
@@ -160,10 +160,10 @@ class Output(Message):
     data: bytes = b""
     eof: bool = False
     FIELDS = {
-        1: ("stream", ENUM, False, None, ()),
-        2: ("offset", UINT64, False, None, ()),
-        3: ("data", BYTES, False, None, ()),
-        4: ("eof", BOOL, False, None, ()),
+        1: (b'\x08', "stream", ENUM, False, None, ()),
+        2: (b'\x10', "offset", UINT64, False, None, ()),
+        3: (b'\x1a', "data", BYTES, False, None, ()),
+        4: (b' ', "eof", BOOL, False, None, ()),
     }
 
 
@@ -176,13 +176,13 @@ class Exited(Message):
     stdout_end: int = 0
     stderr_end: int = 0
     FIELDS = {
-        1: ("exit_code", UINT32, False, None, ()),
-        2: ("signal", UINT32, False, None, ()),
-        3: ("timed_out", BOOL, False, None, ()),
-        4: ("duration_ns", UINT64, False, None, ()),
-        5: ("message", STRING, False, None, ()),
-        6: ("stdout_end", UINT64, False, None, ()),
-        7: ("stderr_end", UINT64, False, None, ()),
+        1: (b'\x08', "exit_code", UINT32, False, None, ()),
+        2: (b'\x10', "signal", UINT32, False, None, ()),
+        3: (b'\x18', "timed_out", BOOL, False, None, ()),
+        4: (b' ', "duration_ns", UINT64, False, None, ()),
+        5: (b'*', "message", STRING, False, None, ()),
+        6: (b'0', "stdout_end", UINT64, False, None, ()),
+        7: (b'8', "stderr_end", UINT64, False, None, ()),
     }
 
 
@@ -190,8 +190,8 @@ class StartFailed(Message):
     reason: int = 0
     message: str = ""
     FIELDS = {
-        1: ("reason", ENUM, False, None, ()),
-        2: ("message", STRING, False, None, ()),
+        1: (b'\x08', "reason", ENUM, False, None, ()),
+        2: (b'\x12', "message", STRING, False, None, ()),
     }
 
 
@@ -202,11 +202,11 @@ class InputChunk(Message):
     eof: bool = False
     crc32: int = 0
     FIELDS = {
-        1: ("execution_id", STRING, False, None, ()),
-        2: ("offset", UINT64, False, None, ()),
-        3: ("data", BYTES, False, None, ()),
-        4: ("eof", BOOL, False, None, ()),
-        5: ("crc32", FIXED32, False, None, ()),
+        1: (b'\n', "execution_id", STRING, False, None, ()),
+        2: (b'\x10', "offset", UINT64, False, None, ()),
+        3: (b'\x1a', "data", BYTES, False, None, ()),
+        4: (b' ', "eof", BOOL, False, None, ()),
+        5: (b'-', "crc32", FIXED32, False, None, ()),
     }
 
 
@@ -214,15 +214,15 @@ class InputReply(Message):
     accepted: int = 0
     broken_pipe: bool = False
     FIELDS = {
-        1: ("accepted", UINT64, False, None, ()),
-        2: ("broken_pipe", BOOL, False, None, ()),
+        1: (b'\x08', "accepted", UINT64, False, None, ()),
+        2: (b'\x10', "broken_pipe", BOOL, False, None, ()),
     }
 
 
 class WaitRequest(Message):
     execution_id: str = ""
     FIELDS = {
-        1: ("execution_id", STRING, False, None, ()),
+        1: (b'\n', "execution_id", STRING, False, None, ()),
     }
 
 
@@ -230,15 +230,15 @@ class KillRequest(Message):
     execution_id: str = ""
     signal: int = 0
     FIELDS = {
-        1: ("execution_id", STRING, False, None, ()),
-        2: ("signal", UINT32, False, None, ()),
+        1: (b'\n', "execution_id", STRING, False, None, ()),
+        2: (b'\x10', "signal", UINT32, False, None, ()),
     }
 
 
 class KillReply(Message):
     delivered: bool = False
     FIELDS = {
-        1: ("delivered", BOOL, False, None, ()),
+        1: (b'\x08', "delivered", BOOL, False, None, ()),
     }
 
 
@@ -255,9 +255,9 @@ class GuestInitRequest(Message):
     entropy: bytes = b""
     disks: Sequence[Disk] = ()
     FIELDS = {
-        1: ("unix_time_ns", FIXED64, False, None, ()),
-        2: ("entropy", BYTES, False, None, ()),
-        3: ("disks", MESSAGE, True, Disk, ()),
+        1: (b'\t', "unix_time_ns", FIXED64, False, None, ()),
+        2: (b'\x12', "entropy", BYTES, False, None, ()),
+        3: (b'\x1a', "disks", MESSAGE, True, Disk, ()),
     }
 
 
@@ -276,19 +276,19 @@ class ExecStart(Message):
     merge_stderr: bool = False
     stop_group_on_exit: bool = False
     FIELDS = {
-        1: ("execution_id", STRING, False, None, ()),
-        2: ("argv", BYTES, True, None, ()),
-        3: ("env", BYTES, True, None, ()),
-        4: ("cwd", BYTES, False, None, ()),
-        5: ("user", STRING, False, None, ()),
-        6: ("tty", MESSAGE, False, TtySize, ()),
-        7: ("timeout_ms", UINT64, False, None, ()),
-        8: ("stdin", ENUM, False, None, ()),
-        9: ("input", BYTES, False, None, ()),
-        10: ("input_eof", BOOL, False, None, ()),
-        11: ("credit", MESSAGE, False, Credit, ()),
-        12: ("merge_stderr", BOOL, False, None, ()),
-        13: ("stop_group_on_exit", BOOL, False, None, ()),
+        1: (b'\n', "execution_id", STRING, False, None, ()),
+        2: (b'\x12', "argv", BYTES, True, None, ()),
+        3: (b'\x1a', "env", BYTES, True, None, ()),
+        4: (b'"', "cwd", BYTES, False, None, ()),
+        5: (b'*', "user", STRING, False, None, ()),
+        6: (b'2', "tty", MESSAGE, False, TtySize, ()),
+        7: (b'8', "timeout_ms", UINT64, False, None, ()),
+        8: (b'@', "stdin", ENUM, False, None, ()),
+        9: (b'J', "input", BYTES, False, None, ()),
+        10: (b'P', "input_eof", BOOL, False, None, ()),
+        11: (b'Z', "credit", MESSAGE, False, Credit, ()),
+        12: (b'`', "merge_stderr", BOOL, False, None, ()),
+        13: (b'h', "stop_group_on_exit", BOOL, False, None, ()),
     }
 
 
@@ -298,10 +298,10 @@ class AttachStart(Message):
     stderr_offset: int = 0
     credit: Credit | None = None
     FIELDS = {
-        1: ("execution_id", STRING, False, None, ()),
-        2: ("stdout_offset", UINT64, False, None, ()),
-        3: ("stderr_offset", UINT64, False, None, ()),
-        4: ("credit", MESSAGE, False, Credit, ()),
+        1: (b'\n', "execution_id", STRING, False, None, ()),
+        2: (b'\x10', "stdout_offset", UINT64, False, None, ()),
+        3: (b'\x18', "stderr_offset", UINT64, False, None, ()),
+        4: (b'"', "credit", MESSAGE, False, Credit, ()),
     }
 
 
@@ -311,10 +311,10 @@ class ExecEvent(Message):
     exited: Exited | None = None
     failed: StartFailed | None = None
     FIELDS = {
-        1: ("started", MESSAGE, False, Started, ("output", "exited", "failed")),
-        2: ("output", MESSAGE, False, Output, ("started", "exited", "failed")),
-        3: ("exited", MESSAGE, False, Exited, ("started", "output", "failed")),
-        4: ("failed", MESSAGE, False, StartFailed, ("started", "output", "exited")),
+        1: (b'\n', "started", MESSAGE, False, Started, ("output", "exited", "failed")),
+        2: (b'\x12', "output", MESSAGE, False, Output, ("started", "exited", "failed")),
+        3: (b'\x1a', "exited", MESSAGE, False, Exited, ("started", "output", "failed")),
+        4: (b'"', "failed", MESSAGE, False, StartFailed, ("started", "output", "exited")),
     }
 
 
@@ -322,8 +322,8 @@ class ResizeTtyRequest(Message):
     execution_id: str = ""
     size: TtySize | None = None
     FIELDS = {
-        1: ("execution_id", STRING, False, None, ()),
-        2: ("size", MESSAGE, False, TtySize, ()),
+        1: (b'\n', "execution_id", STRING, False, None, ()),
+        2: (b'\x12', "size", MESSAGE, False, TtySize, ()),
     }
 
 
@@ -340,17 +340,17 @@ class ExecutionInfo(Message):
     exited: Exited | None = None
     input: bool = False
     FIELDS = {
-        1: ("execution_id", STRING, False, None, ()),
-        2: ("argv", BYTES, True, None, ()),
-        3: ("pid", UINT32, False, None, ()),
-        4: ("tty", BOOL, False, None, ()),
-        5: ("followed", BOOL, False, None, ()),
-        6: ("stdout_start", UINT64, False, None, ()),
-        7: ("stdout_end", UINT64, False, None, ()),
-        8: ("stderr_start", UINT64, False, None, ()),
-        9: ("stderr_end", UINT64, False, None, ()),
-        10: ("exited", MESSAGE, False, Exited, ()),
-        11: ("input", BOOL, False, None, ()),
+        1: (b'\n', "execution_id", STRING, False, None, ()),
+        2: (b'\x12', "argv", BYTES, True, None, ()),
+        3: (b'\x18', "pid", UINT32, False, None, ()),
+        4: (b' ', "tty", BOOL, False, None, ()),
+        5: (b'(', "followed", BOOL, False, None, ()),
+        6: (b'0', "stdout_start", UINT64, False, None, ()),
+        7: (b'8', "stdout_end", UINT64, False, None, ()),
+        8: (b'@', "stderr_start", UINT64, False, None, ()),
+        9: (b'H', "stderr_end", UINT64, False, None, ()),
+        10: (b'R', "exited", MESSAGE, False, Exited, ()),
+        11: (b'X', "input", BOOL, False, None, ()),
     }
 
 
@@ -358,8 +358,8 @@ class ExecRequest(Message):
     start: ExecStart | None = None
     credit: Credit | None = None
     FIELDS = {
-        1: ("start", MESSAGE, False, ExecStart, ("credit",)),
-        2: ("credit", MESSAGE, False, Credit, ("start",)),
+        1: (b'\n', "start", MESSAGE, False, ExecStart, ("credit",)),
+        2: (b'\x12', "credit", MESSAGE, False, Credit, ("start",)),
     }
 
 
@@ -367,13 +367,13 @@ class AttachRequest(Message):
     start: AttachStart | None = None
     credit: Credit | None = None
     FIELDS = {
-        1: ("start", MESSAGE, False, AttachStart, ("credit",)),
-        2: ("credit", MESSAGE, False, Credit, ("start",)),
+        1: (b'\n', "start", MESSAGE, False, AttachStart, ("credit",)),
+        2: (b'\x12', "credit", MESSAGE, False, Credit, ("start",)),
     }
 
 
 class ListReply(Message):
     executions: Sequence[ExecutionInfo] = ()
     FIELDS = {
-        1: ("executions", MESSAGE, True, ExecutionInfo, ()),
+        1: (b'\n', "executions", MESSAGE, True, ExecutionInfo, ()),
     }

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from typing import Any, ClassVar, TypeVar, dataclass_transform
 
     Part = bytes | memoryview
-    Field = tuple[str, int, bool, "type[Message] | None", Sequence[str]]
+    Field = tuple[bytes, str, int, bool, "type[Message] | None", Sequence[str]]
     M = TypeVar("M", bound="Message")
 else:
 
@@ -42,7 +42,7 @@ class Message:
     """
 
     FIELDS: ClassVar[dict[int, Field]] = {}
-    """By number: name, kind, whether it is repeated, class of a MESSAGE, and the other members of its oneof."""
+    """By number: tag in bytes, name, kind, whether it is repeated, class of a MESSAGE, other members of its oneof."""
 
     def __init__(self, **values: Any) -> None:
         self.__dict__.update(values)
@@ -51,7 +51,7 @@ class Message:
         return type(self) is type(other) and all(
             # A repeated field may be any sequence.
             list(ours) == list(theirs) if repeated else ours == theirs
-            for name, _, repeated, _, _ in self.FIELDS.values()
+            for _, name, _, repeated, _, _ in self.FIELDS.values()
             for ours, theirs in ((getattr(self, name), getattr(other, name)),)
         )
 
@@ -69,30 +69,32 @@ def parts(message: Message) -> tuple[list[bytes], int]:
     """As `encode`, in pieces that are to be joined, with the length of all. Long fields are not copied."""
     pieces: list[bytes] = []
     size = 0
-    for number, (name, kind, repeated, _, _) in message.FIELDS.items():
-        value = message.__dict__.get(name)
+    values = message.__dict__
+    for tag, name, kind, repeated, _, _ in message.FIELDS.values():
+        value = values.get(name)
         if not value:
             continue
         for item in value if repeated else (value,):
             wire_type = kind & 7
-            head = _varint(number << 3 | wire_type)
-            if kind == MESSAGE:
+            if wire_type == _VARINT:
+                piece = tag + _varint(item)
+            elif kind == MESSAGE:
                 inner, length = parts(item)
-                head += _varint(length)
-                pieces.append(head)
+                piece = tag + _varint(length)
+                pieces.append(piece)
                 pieces += inner
-                size += len(head) + length
+                size += len(piece) + length
                 continue
-            if wire_type == _LENGTH:
+            elif wire_type == _LENGTH:
                 content = item.encode() if kind == STRING else item
-                head += _varint(len(content))
-            elif wire_type == _VARINT:
-                content = _varint(item)
+                head = tag + _varint(len(content))
+                pieces.append(head)
+                size += len(head)
+                piece = content
             else:
-                content = item.to_bytes(8 if wire_type == _FIXED64 else 4, "little")
-            pieces.append(head)
-            pieces.append(content)
-            size += len(head) + len(content)
+                piece = tag + item.to_bytes(8 if wire_type == _FIXED64 else 4, "little")
+            pieces.append(piece)
+            size += len(piece)
     return pieces, size
 
 
@@ -132,7 +134,7 @@ def _read(message: Message, data: Part) -> None:
             if not 1 <= number <= _MAX_NUMBER:
                 raise WireError(f"no field has the number {number}")
             continue
-        name, kind, repeated, message_type, alternatives = fields[number]
+        _, name, kind, repeated, message_type, alternatives = fields[number]
         if kind & 7 != wire_type:
             raise WireError(f"field {name} of {type(message).__name__} has wire type {wire_type}, not {kind & 7}")
         for alternative in alternatives:

@@ -34,7 +34,7 @@ _SCALARS: dict[int, st.SearchStrategy[object]] = {
 def messages(draw: st.DrawFn, kind: type[Message]) -> Message:
     """Any message of this type, with at most one member of each oneof."""
     values: dict[str, object] = {}
-    for name, field, repeated, message_type, alternatives in kind.FIELDS.values():
+    for _, name, field, repeated, message_type, alternatives in kind.FIELDS.values():
         if not draw(st.booleans()) or any(alternative in values for alternative in alternatives):
             continue
         content = _SCALARS[field] if message_type is None else messages(message_type)
@@ -62,7 +62,7 @@ def as_host(message: Message) -> betterproto2.Message:
 
 
 def test_there_is_each_message_of_the_host_with_the_same_fields() -> None:
-    ours = {kind.__name__: {name for name, *_ in kind.FIELDS.values()} for kind in MESSAGES}
+    ours = {kind.__name__: {name for _, name, *_ in kind.FIELDS.values()} for kind in MESSAGES}
     assert ours == {name: set(inspect.signature(kind).parameters) for name, kind in HOST_TYPES.items()}
 
 
