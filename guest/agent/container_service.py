@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import os
-import re
 
-from grpclib.const import Status
-from grpclib.exceptions import GRPCError
-
-from guest.agent.container.client import ContainerClient, ContainerError
+from guest.agent.container.client import ContainerError
 from guest.agent.container.messages import Setup
 from guest.agent.disks import is_serial
-from proto.boxlite.v1 import ContainerBase, ContainerInitReply, ContainerInitRequest
+from guest.agent.rpc.calls import CallError, Status
+from proto.lean.messages import ContainerInitReply
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from guest.agent.container.client import ContainerClient
+    from proto.lean.messages import ContainerInitRequest
 
 # What the kernel takes as a name (64 bytes, uname(2)), what cannot break /etc/hosts, and all that a box may be called.
-_HOSTNAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+_LONGEST_HOSTNAME = 64
+_LETTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789")
 
 
-class ContainerService(ContainerBase):
+class ContainerService:
     """See guest.proto for the meaning of each call.
 
     `disks` is the directory below which the disks are mounted by their serial numbers, `root` an empty directory.
@@ -32,28 +35,33 @@ class ContainerService(ContainerBase):
 
     @property
     def container(self) -> ContainerClient:
-        """The container; raises GRPCError before it is built."""
+        """The container; raises CallError before it is built."""
         if not self._ready:
-            raise GRPCError(Status.FAILED_PRECONDITION, "there is no container: Container.Init comes first")
+            raise CallError(Status.FAILED_PRECONDITION, "there is no container: Container.Init comes first")
         return self._container
 
     async def init(self, message: ContainerInitRequest) -> ContainerInitReply:
         """Answers when commands can be started."""
         image, scratch = self._disk(message.image_disk), self._disk(message.scratch_disk)
-        if not _HOSTNAME.fullmatch(message.hostname):
-            raise GRPCError(Status.INVALID_ARGUMENT, f"not a host name: {message.hostname[:80]!r}")
+        if not is_hostname(message.hostname):
+            raise CallError(Status.INVALID_ARGUMENT, f"not a host name: {message.hostname[:80]!r}")
         if self._begun:
-            raise GRPCError(Status.FAILED_PRECONDITION, "Container.Init is called once")
+            raise CallError(Status.FAILED_PRECONDITION, "Container.Init is called once")
         self._begun = True
         try:
             await self._container.set_up(Setup(image, scratch, self._root, message.hostname))
         except ContainerError as error:
-            raise GRPCError(Status.INTERNAL, f"the container cannot be built: {error}") from None
+            raise CallError(Status.INTERNAL, f"the container cannot be built: {error}") from None
         self._ready = True
         return ContainerInitReply()
 
     def _disk(self, serial: str) -> str:
         path = f"{self._disks}/{serial}"
         if not is_serial(serial) or not os.path.isdir(path):
-            raise GRPCError(Status.FAILED_PRECONDITION, f"no disk {serial[:40]!r} is mounted: Guest.Init comes first")
+            raise CallError(Status.FAILED_PRECONDITION, f"no disk {serial[:40]!r} is mounted: Guest.Init comes first")
         return path
+
+
+def is_hostname(text: str) -> bool:
+    """Whether a container can have this name."""
+    return 0 < len(text) <= _LONGEST_HOSTNAME and text[0] in _LETTERS and set(text) <= _LETTERS | {"_", ".", "-"}

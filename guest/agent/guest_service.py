@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import time
-from typing import Protocol
 
-from grpclib.const import Status
-from grpclib.exceptions import GRPCError
-
+from guest.agent import loop
 from guest.agent.disks import DiskError
-from proto.boxlite.v1 import (
-    GuestBase,
-    GuestInitReply,
-    GuestInitRequest,
-    PingReply,
-    PingRequest,
-    SetClockReply,
-    SetClockRequest,
-    ShutdownReply,
-    ShutdownRequest,
-)
+from guest.agent.rpc.calls import CallError, Status
+from proto.lean.messages import GuestInitReply, PingReply, SetClockReply, ShutdownReply
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Protocol
+
+    from proto.lean.messages import GuestInitRequest, PingRequest, SetClockRequest, ShutdownRequest
+
+    class Machine(Protocol):
+        """What this service needs of the machine; see `guest.agent.machine`."""
+
+        def set_clock(self, unix_time_ns: int) -> None: ...  # noqa: D102
+        def add_entropy(self, data: bytes) -> None: ...  # noqa: D102
+        def mount_disk(self, serial: str, *, read_only: bool) -> None: ...  # noqa: D102
+        def unmount_disks(self) -> None: ...  # noqa: D102
+
+    class Container(Protocol):
+        """What this service needs of the container; see `ContainerClient`."""
+
+        async def stop(self, grace: float) -> None: ...  # noqa: D102
+
 
 PROTOCOL = 1
 """The version of guest.proto that this agent speaks."""
@@ -30,26 +37,11 @@ _MAX_ENTROPY = 4096
 _MAX_DISKS = 16
 
 
-class Machine(Protocol):
-    """What this service needs of the machine; see `guest.agent.machine`."""
-
-    def set_clock(self, unix_time_ns: int) -> None: ...  # noqa: D102
-    def add_entropy(self, data: bytes) -> None: ...  # noqa: D102
-    def mount_disk(self, serial: str, *, read_only: bool) -> None: ...  # noqa: D102
-    def unmount_disks(self) -> None: ...  # noqa: D102
-
-
-class Container(Protocol):
-    """What this service needs of the container; see `ContainerClient`."""
-
-    async def stop(self, grace: float) -> None: ...  # noqa: D102
-
-
-class GuestService(GuestBase):
+class GuestService:
     """See guest.proto for the meaning of each call. `stopped` is set once the machine may be powered off."""
 
     def __init__(self, machine: Machine, container: Container) -> None:
-        self.stopped = asyncio.Event()
+        self.stopped = loop.Event()
         self._machine = machine
         self._container = container
         self._initialised = False
@@ -57,21 +49,21 @@ class GuestService(GuestBase):
     async def init(self, message: GuestInitRequest) -> GuestInitReply:
         """Mounts in the order of the request, and stops at the first disk that cannot be mounted."""
         if len(message.entropy) > _MAX_ENTROPY or len(message.disks) > _MAX_DISKS:
-            raise GRPCError(Status.INVALID_ARGUMENT, f"at most {_MAX_ENTROPY} bytes of entropy, {_MAX_DISKS} disks")
+            raise CallError(Status.INVALID_ARGUMENT, f"at most {_MAX_ENTROPY} bytes of entropy, {_MAX_DISKS} disks")
         if self._initialised:
-            raise GRPCError(Status.FAILED_PRECONDITION, "Guest.Init is called once")
+            raise CallError(Status.FAILED_PRECONDITION, "Guest.Init is called once")
         self._initialised = True
         try:
             self._machine.set_clock(message.unix_time_ns)
             if message.entropy:
                 self._machine.add_entropy(message.entropy)
         except (OSError, OverflowError) as error:
-            raise GRPCError(Status.INVALID_ARGUMENT, f"clock or random pool: {error}") from None
+            raise CallError(Status.INVALID_ARGUMENT, f"clock or random pool: {error}") from None
         try:
             for disk in message.disks:
                 self._machine.mount_disk(disk.serial, read_only=disk.read_only)
         except DiskError as error:
-            raise GRPCError(Status.FAILED_PRECONDITION, str(error)) from None
+            raise CallError(Status.FAILED_PRECONDITION, str(error)) from None
         return GuestInitReply()
 
     async def ping(self, message: PingRequest) -> PingReply:
@@ -84,7 +76,7 @@ class GuestService(GuestBase):
         try:
             self._machine.set_clock(message.unix_time_ns)
         except (OSError, OverflowError) as error:
-            raise GRPCError(Status.INVALID_ARGUMENT, f"clock: {error}") from None
+            raise CallError(Status.INVALID_ARGUMENT, f"clock: {error}") from None
         return SetClockReply()
 
     async def shutdown(self, message: ShutdownRequest) -> ShutdownReply:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
-import termios
+
+from guest.agent import loop
 
 
 class InputGap(ValueError):
@@ -18,13 +18,12 @@ class InputStream:
     """
 
     def __init__(self, descriptor: int, *, terminal: bool) -> None:
-        self._loop = asyncio.get_running_loop()
         self._descriptor: int | None = descriptor
         self._terminal = terminal
         self._line_begins = True
         self._ended = False
-        self._turn = asyncio.Lock()
-        self._writable = asyncio.Event()
+        self._turn = loop.Lock()
+        self._writable = loop.Event()
         self.accepted = 0
         self.broken = False
         os.set_blocking(descriptor, False)
@@ -65,12 +64,12 @@ class InputStream:
 
     async def _wait_writable(self, descriptor: int) -> None:
         self._writable.clear()
-        self._loop.add_writer(descriptor, self._writable.set)
+        loop.add_writer(descriptor, self._writable.set)
         try:
             await self._writable.wait()
         finally:
             if self._descriptor is not None:
-                self._loop.remove_writer(descriptor)
+                loop.remove_writer(descriptor)
 
     async def _finish(self) -> None:
         if self._descriptor is None:
@@ -78,13 +77,15 @@ class InputStream:
         if not self._terminal:
             self._close()
             return
+        import termios  # Few commands have a terminal.
+
         # On an empty line the end-of-file character ends the input; on another one it only hands the line over.
         end_of_file: bytes = termios.tcgetattr(self._descriptor)[6][termios.VEOF]
         await self._write_all(memoryview(end_of_file * (1 if self._line_begins else 2)), counted=False)
 
     def _close(self) -> None:
         assert self._descriptor is not None
-        self._loop.remove_writer(self._descriptor)
+        loop.remove_writer(self._descriptor)
         os.close(self._descriptor)
         self._descriptor = None
         self._writable.set()

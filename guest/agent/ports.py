@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
-import glob
 import os
 import select
+
+from guest.agent import loop
 
 PORTAL = "org.boxlite.2695"
 """The port that carries the portal."""
@@ -13,13 +13,15 @@ PORTAL = "org.boxlite.2695"
 READY = "org.boxlite.2696"
 """The port over which the agent says, once, that it serves."""
 
+_PORTS = "/sys/class/virtio-ports"
+
 
 def find_port(name: str) -> str:
     """The device of the port that the host gave this name; raises FileNotFoundError."""
-    for path in glob.glob("/sys/class/virtio-ports/*/name"):
-        with open(path) as file:
-            if file.read().strip() == name:
-                return f"/dev/{path.split('/')[4]}"
+    for device in os.listdir(_PORTS) if os.path.isdir(_PORTS) else ():
+        with open(f"{_PORTS}/{device}/name", "rb", buffering=0) as file:
+            if file.read().strip() == name.encode():
+                return f"/dev/{device}"
     raise FileNotFoundError(f"the machine has no virtio-serial port {name}")
 
 
@@ -35,24 +37,28 @@ async def open_port(device: str) -> int:
     While the host is away the device reports a hang-up all the time, so the wait is for a change of state: an
     edge-triggered epoll, which itself can be waited for.
     """
-    loop = asyncio.get_running_loop()
     descriptor = os.open(device, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
-        with select.epoll() as edges:
-            edges.register(descriptor, select.EPOLLIN | select.EPOLLOUT | select.EPOLLET)
-            changed = asyncio.Event()
-            loop.add_reader(edges.fileno(), changed.set)
-            try:
-                while _hung_up(descriptor):
-                    await changed.wait()
-                    changed.clear()
-                    edges.poll(0)
-            finally:
-                loop.remove_reader(edges.fileno())
+        if _hung_up(descriptor):
+            await _wait_until_connected(descriptor)
     except BaseException:
         os.close(descriptor)
         raise
     return descriptor
+
+
+async def _wait_until_connected(descriptor: int) -> None:
+    with select.epoll() as edges:
+        edges.register(descriptor, select.EPOLLIN | select.EPOLLOUT | select.EPOLLET)
+        changed = loop.Event()
+        loop.add_reader(edges.fileno(), changed.set)
+        try:
+            while _hung_up(descriptor):
+                await changed.wait()
+                changed.clear()
+                edges.poll(0)
+        finally:
+            loop.remove_reader(edges.fileno())
 
 
 def _hung_up(descriptor: int) -> bool:
