@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from guest.agent.ports import find_port, open_port
-from tests.guest.agent.harness import run_async
+from tests.guest.agent.looping import run
 
 
 def test_a_port_that_the_machine_lacks_is_named() -> None:
@@ -26,4 +26,4 @@ def test_an_open_port_does_not_block_and_is_not_inherited(tmp_path: Path) -> Non
         assert not os.get_inheritable(descriptor)
         os.close(descriptor)
 
-    run_async(scenario())
+    run(scenario())
