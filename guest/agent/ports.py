@@ -19,7 +19,11 @@ _PORTS = "/sys/class/virtio-ports"
 def find_port(name: str) -> str:
     """The device of the port that the host gave this name; raises FileNotFoundError."""
     for device in os.listdir(_PORTS) if os.path.isdir(_PORTS) else ():
-        with open(f"{_PORTS}/{device}/name", "rb", buffering=0) as file:
+        try:
+            file = open(f"{_PORTS}/{device}/name", "rb", buffering=0)
+        except FileNotFoundError:
+            continue  # A console's port has none.
+        with file:
             if file.read().strip() == name.encode():
                 return f"/dev/{device}"
     raise FileNotFoundError(f"the machine has no virtio-serial port {name}")
