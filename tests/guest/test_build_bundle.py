@@ -1,0 +1,47 @@
+"""All modules of the agent go into one file."""
+
+from __future__ import annotations
+
+import marshal
+
+import pytest
+
+from guest.agent.bundle import Modules
+from guest.build.bundle import bundle
+from guest.build.errors import BuildError
+from guest.build.tree import File, Tree
+
+TREE: Tree = {
+    "usr/lib/x/package/__init__.py": File(b"'Text.'"),
+    "usr/lib/x/package/module.py": File(b"def f():\n    'Text.'\n    assert False\n    return 7\n"),
+    "usr/lib/x/single.py": File(b"name = __name__"),
+}
+
+
+def test_modules_have_the_names_that_they_are_imported_by() -> None:
+    modules: Modules = marshal.loads(bundle(TREE, "usr/lib/x", ["usr/lib/dynload/_fast.cpython-399-a.so"]))
+    assert {name: entry[:2] for name, entry in modules.items()} == {
+        "package": ("/usr/lib/x/package/__init__.py", True),
+        "package.module": ("/usr/lib/x/package/module.py", False),
+        "single": ("/usr/lib/x/single.py", False),
+        "_fast": ("/usr/lib/dynload/_fast.cpython-399-a.so", False),
+    }
+    assert modules["_fast"][2] is None
+
+
+def test_code_has_what_runs_and_no_more() -> None:
+    """Docstrings and assertions are left out: reading them takes time at each start."""
+    modules: Modules = marshal.loads(bundle(TREE, "usr/lib/x", []))
+    code = modules["package.module"][2]
+    assert code is not None
+    assert b"Text." not in code
+    names: dict[str, object] = {}
+    exec(marshal.loads(code), names)
+    function = names["f"]
+    assert callable(function)
+    assert function() == 7
+
+
+def test_a_source_that_does_not_compile_is_named() -> None:
+    with pytest.raises(BuildError, match=r"usr/lib/x/new\.py does not compile"):
+        bundle({"usr/lib/x/new.py": File(b"print 'x'")}, "usr/lib/x", [])
