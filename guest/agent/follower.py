@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from guest.agent.execution import Execution
     from proto.lean.messages import Credit
 
-_NAMES = {StreamName.STDOUT: "stdout", StreamName.STDERR: "stderr"}
+_NAMES = {StreamName.STDOUT: "STDOUT", StreamName.STDERR: "STDERR"}
 
 
 class Superseded(Exception):

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 
 from guest.agent import loop
+
+# asm-generic/ioctls.h and termbits.h: asks for a terminal's settings, their length, and where in them the key is.
+_TCGETS = 0x5401
+_TERMIOS = 36
+_VEOF = 17 + 4
 
 
 class InputGap(ValueError):
@@ -77,10 +83,9 @@ class InputStream:
         if not self._terminal:
             self._close()
             return
-        import termios  # Few commands have a terminal.
-
         # On an empty line the end-of-file character ends the input; on another one it only hands the line over.
-        end_of_file: bytes = termios.tcgetattr(self._descriptor)[6][termios.VEOF]
+        settings: bytes = fcntl.ioctl(self._descriptor, _TCGETS, bytes(_TERMIOS))
+        end_of_file = settings[_VEOF : _VEOF + 1]
         await self._write_all(memoryview(end_of_file * (1 if self._line_begins else 2)), counted=False)
 
     def _close(self) -> None:

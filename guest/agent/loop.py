@@ -21,6 +21,9 @@ else:
 _ROUNDS = 16
 """How often what is ready, and what that makes ready, goes before what the descriptors have."""
 
+_LONGEST = 3600.0
+"""Seconds that the loop waits at once: poll takes no very large numbers."""
+
 
 class Cancelled(BaseException):
     """Raised in a task that is cancelled, where it waits. To be let through."""
@@ -225,7 +228,7 @@ class _Loop:
             return 0
         if not self.timers:
             return -1
-        return max(0, self.timers[0][0] - time.monotonic())
+        return min(max(0, self.timers[0][0] - time.monotonic()), _LONGEST)
 
 
 class _Watch:

@@ -96,12 +96,12 @@ class ContainerClient:
         await answer.wait()
 
     def spawn(self, request: Spawn, streams: Sequence[int], on_result: Callable[[SpawnResult], None]) -> None:
-        """Starts a command, and calls `on_result` once, now or later; the streams are closed as soon as they are sent.
+        """Starts a command, and calls `on_result` once, now or later; closes the streams as soon as they are sent.
 
         The result is a `Process`, init's refusal, or what became of the container.
         """
         if self._reason is not None:
-            channel.close_all(streams)
+            channel.close_all(set(streams))
             on_result(ContainerError(self._reason))
             return
         self._spawning[request.key] = request, on_result
@@ -156,7 +156,7 @@ class ContainerClient:
                 # Init does not listen any more. What it said before is still to be read; then all hear of its end.
                 self._kill()
             del self._unsent[0]
-            channel.close_all(descriptors)
+            channel.close_all(set(descriptors))
 
     def _writable(self) -> None:
         loop.remove_writer(self._socket.fileno())
@@ -244,7 +244,7 @@ class ContainerClient:
             os.close(self._init)
             self._init = None
         for _, descriptors in self._unsent:
-            channel.close_all(descriptors)
+            channel.close_all(set(descriptors))
         self._unsent.clear()
         if self._setting_up is not None and not self._setting_up.given:
             self._setting_up.fail(reason)
