@@ -19,13 +19,8 @@ _PORTS = "/sys/class/virtio-ports"
 def find_port(name: str) -> str:
     """The device of the port that the host gave this name; raises FileNotFoundError."""
     for device in os.listdir(_PORTS) if os.path.isdir(_PORTS) else ():
-        try:
-            file = open(f"{_PORTS}/{device}/name", "rb", buffering=0)
-        except FileNotFoundError:
-            continue  # A console's port has none.
-        with file:
-            if file.read().strip() == name.encode():
-                return f"/dev/{device}"
+        if _name(device) == name.encode():
+            return f"/dev/{device}"
     raise FileNotFoundError(f"the machine has no virtio-serial port {name}")
 
 
@@ -33,6 +28,14 @@ def send_ready(nonce: str, protocol: int) -> None:
     """Writes the ready notice and waits until the host has it; see docs/guest.md."""
     with open(find_port(READY), "wb", buffering=0) as port:
         port.write(b'{"nonce": "%b", "protocol": %d}\n' % (nonce.encode(), protocol))
+
+
+def _name(device: str) -> bytes:
+    try:
+        with open(f"{_PORTS}/{device}/name", "rb", buffering=0) as file:
+            return file.read().strip()
+    except FileNotFoundError:
+        return b""  # The port of a console has none.
 
 
 async def open_port(device: str) -> int:
