@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import pytest
 from hypothesis import given
@@ -11,6 +11,9 @@ from hypothesis import strategies as st
 from guest.agent.handshake import Handshake
 from guest.agent.transport import DescriptorTransport
 from proto.greeting import GREETING, PREFACE, RESET, hello
+
+if TYPE_CHECKING:
+    pass
 
 HELLO = hello("0123456789abcdef" * 2)
 OTHER = hello("f" * 32)

@@ -15,6 +15,9 @@ from tests.guest.agent.looping import run
 UNLIMITED = 1 << 40
 
 
+UNLIMITED = 1 << 40
+
+
 class Pipe:
     """A pipe whose read end an OutputStream drains."""
 
