@@ -10,7 +10,15 @@ import trio
 from rich.console import Console
 
 from benchmarks import actors
-from benchmarks.rows import Row, as_json, as_notes, as_table
+from benchmarks.rows import Row, as_json, as_notes, as_table, from_json
+
+PAGE = Path(__file__).parents[1] / "docs/performance.md"
+PICTURES = Path("pictures/performance")
+"""Beside the page."""
+
+_JSON = click.option(
+    "--json", "file", type=click.Path(dir_okay=False, path_type=Path), help="Write the rows as JSON, too."
+)
 
 
 @click.group()
@@ -19,19 +27,24 @@ def main() -> None:
 
 
 @main.command("boxes")
-@click.option("--json", "file", type=click.Path(dir_okay=False, path_type=Path), help="Write the rows as JSON, too.")
-@click.option("--samples", default=30, show_default=True, type=click.IntRange(3), help="Of each quick measurement.")
-def boxes_command(file: Path | None, samples: int) -> None:
-    """Start, exec round trip and streaming of boxes, against the bare engine and the guest's own spawn."""
+@_JSON
+@click.option("--only", multiple=True, metavar="NAME", help="This row, or this group of rows; may be given again.")
+@click.option("--quick", is_flag=True, help="Fewer samples and boxes: two minutes, and coarse figures.")
+def boxes_command(file: Path | None, only: tuple[str, ...], quick: bool) -> None:
+    """Starts, commands, streams and crowds of boxes, against the bare engine and the guest's own ways."""
     # Not at the top: it brings trio-asyncio, under whose event loop policy xoscar would run at half its speed.
-    from benchmarks import boxes
+    from benchmarks.boxes import plan
+    from benchmarks.boxes.bench import FULL, QUICK
 
-    rows = trio.run(boxes.measure, samples)
+    try:
+        rows = trio.run(plan.measure, QUICK if quick else FULL, only, lambda name: click.echo(f"{name} ...", err=True))
+    except KeyError as error:
+        raise click.BadParameter(error.args[0], param_hint="--only") from None
     _show(rows, file, "Boxes", "limit: the bare engine or the guest itself doing the same, in the same run")
 
 
 @main.command("actors")
-@click.option("--json", "file", type=click.Path(dir_okay=False, path_type=Path), help="Write the rows as JSON, too.")
+@_JSON
 @click.option("--rounds", default=actors.ROUNDS, show_default=True, type=click.IntRange(1), help="Of each rate.")
 def actors_command(file: Path | None, rounds: int) -> None:
     """Tell, ask, restarts and memory of actors, against Trio by hand, pykka and xoscar (extra `bench`)."""
@@ -40,12 +53,25 @@ def actors_command(file: Path | None, rounds: int) -> None:
 
 
 @main.command("simulation")
-@click.option("--json", "file", type=click.Path(dir_okay=False, path_type=Path), help="Write the rows as JSON, too.")
+@_JSON
 def simulation_command(file: Path | None) -> None:
     """Whole lives of simulated boxes, against the Trio that they take."""
     from benchmarks import simulation
 
     _show(simulation.measure(), file, "Simulation", "limit: bare Trio, in the same run")
+
+
+@main.command("report")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--page", default=PAGE, type=click.Path(dir_okay=False, path_type=Path), help="The file to write.")
+def report_command(file: Path, page: Path) -> None:
+    """Make docs/performance.md and its pictures of the rows that `boxes --json FILE` wrote (extra `bench`)."""
+    from benchmarks.report.page import write_page
+    from benchmarks.report.pictures import draw
+
+    rows = from_json(json.loads(file.read_text()))
+    draw(rows, page.parent / PICTURES)
+    page.write_text(write_page(rows, PICTURES))
 
 
 def _show(rows: list[Row], file: Path | None, title: str, caption: str) -> None:

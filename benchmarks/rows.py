@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
 
 import attrs
 from rich.table import Table
+
+NOT_MEASURED = "not measured: "
+"""How the method of a row without a value begins; the reason follows."""
 
 
 @attrs.frozen
@@ -14,22 +18,23 @@ class Row:
     """`limit` is the same thing done by a peer or by the bare parts below, in the same unit and the same run."""
 
     name: str
-    value: float
+    value: float | None
+    """None where it could not be measured; then `method` says why."""
     unit: str
     limit: float | None
+    """None where nothing else does the same."""
     samples: int
     method: str
+
+    @classmethod
+    def missing(cls, name: str, reason: str) -> Self:
+        """The row of a figure that could not be measured."""
+        return cls(name, None, "", None, 0, f"{NOT_MEASURED}{reason}")
 
     @property
     def ratio(self) -> float | None:
         """`value` over `limit`."""
-        return None if not self.limit else self.value / self.limit
-
-
-def percentile(samples: Sequence[float], percent: float) -> float:
-    """The nearest-rank percentile."""
-    ordered = sorted(samples)
-    return ordered[min(len(ordered) - 1, int(len(ordered) * percent / 100))]
+        return None if self.value is None or not self.limit else self.value / self.limit
 
 
 def as_json(rows: Sequence[Row]) -> list[dict[str, Any]]:
@@ -48,18 +53,31 @@ def as_json(rows: Sequence[Row]) -> list[dict[str, Any]]:
     ]
 
 
+def from_json(objects: Sequence[Mapping[str, Any]]) -> list[Row]:
+    """What `as_json` made; raises KeyError where something is missing in it."""
+    return [Row(**{field.name: item[field.name] for field in attrs.fields(Row)}) for item in objects]
+
+
 def as_table(rows: Sequence[Row], title: str, caption: str) -> Table:
     """For a person to read; the methods are in `as_notes`."""
     table = Table(title=title, caption=caption)
     for heading in ("name", "value", "limit", "ratio", "samples"):
         table.add_column(heading, justify="left" if heading == "name" else "right", no_wrap=True)
     for row in rows:
-        limit = "" if row.limit is None else f"{row.limit:.4g} {row.unit}"
-        ratio = "" if row.ratio is None else f"{row.ratio:.2f}"
-        table.add_row(row.name, f"{row.value:.4g} {row.unit}", limit, ratio, str(row.samples))
+        table.add_row(
+            row.name, figure(row.value, row.unit), figure(row.limit, row.unit), figure(row.ratio), str(row.samples)
+        )
     return table
 
 
 def as_notes(rows: Sequence[Row]) -> str:
-    """How each figure was taken."""
-    return "\n".join(f"{row.name}: {row.method}" for row in rows)
+    """How each figure was taken; rows that were taken together share a line."""
+    together = itertools.groupby(rows, key=lambda row: row.method)
+    return "\n".join(f"{', '.join(row.name for row in group)}: {method}" for method, group in together)
+
+
+def figure(number: float | None, unit: str = "") -> str:
+    """A number to read, three digits long where it is small, with its unit; nothing where there is none."""
+    if number is None:
+        return ""
+    return f"{number:.0f} {unit}".rstrip() if abs(number) >= 100 else f"{number:.3g} {unit}".rstrip()

@@ -156,6 +156,14 @@ class VmGone(BoxliteError, ProcessLookupError):
         self.exit = exit
 
 
+class TemplateFailed(BoxliteError, RuntimeError):
+    """A template could not be made. Boxes do without: they boot."""
+
+
+class TemplateNotFound(BoxliteError, LookupError):
+    """There is no template of that name, or more than one."""
+
+
 class SocketPathTooLong(BoxliteError, ValueError):
     """The path of a Unix socket would exceed what the operating system takes."""
 
@@ -173,6 +181,17 @@ class StoreFailed(BoxliteError, OSError):
 
 class OverBudget(BoxliteError, RuntimeError):
     """The runtime has not as much memory, or as many processors, to give as the box asks for."""
+
+
+# Pools
+
+
+class PoolUnavailable(BoxliteError, RuntimeError):
+    """The pool has no box and starts none for now, since too many of its starts failed; `__cause__` is the last."""
+
+
+class PoolClosed(BoxliteError, RuntimeError):
+    """The block of the pool was left."""
 
 
 # Commands in a box

@@ -45,7 +45,7 @@ def command_line(spec: InstanceSpec) -> list[str]:
         *_console(),
         *(argument for index, port in enumerate(spec.ports, start=1) for argument in _port(index, port, spec)),
         *_random(),
-        *(_network() if spec.network else ()),
+        *(_network(spec) if spec.network else ()),
     ]
     # The console and all ports share one device, and the random generator is one.
     slots = len(spec.disks) + 2 + spec.network
@@ -56,13 +56,13 @@ def command_line(spec: InstanceSpec) -> list[str]:
         # Nothing but what is named here: no default devices, no configuration of the user's, no monitor for people.
         *("-nodefaults", "-no-user-config", "-display", "none", "-monitor", "none", "-no-reboot"),
         *("-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"),
-        *("-M", "microvm,acpi=off,dump-guest-core=off"),
+        *_machine(spec),
         *_processor(spec),
-        *("-m", f"{spec.memory_mib}M"),
         *("-kernel", spec.kernel),
         *("-append", " ".join((*_kernel_arguments(spec), *spec.kernel_args))),
         *devices,
         *(() if spec.monitor is None else _monitor(spec.monitor, spec)),
+        *(("-incoming", "defer") if spec.incoming else ()),
     ]
 
 
@@ -74,6 +74,19 @@ def _kernel_arguments(spec: InstanceSpec) -> list[str]:
             # Measuring it against an emulated timer fails now and then, and leaves a clock that steps by 4 ms.
             arguments += ["clocksource=tsc", "tsc=reliable", f"tsc_early_khz={spec.tsc_khz}"]
     return arguments
+
+
+def _machine(spec: InstanceSpec) -> list[str]:
+    machine = "microvm,acpi=off,dump-guest-core=off"
+    size = f"{spec.memory_mib}M"
+    if spec.memory_file is None:
+        return ["-M", machine, "-m", size]
+    shared = "on" if spec.memory_file.shared else "off"
+    backend = {"id": "memory", "size": size, "mem-path": spec.memory_file.path, "share": shared}
+    return [
+        *("-M", f"{machine},memory-backend=memory", "-m", size),
+        *("-object", _option("memory-backend-file", **backend)),
+    ]
 
 
 def _processor(spec: InstanceSpec) -> list[str]:
@@ -139,8 +152,12 @@ def _random() -> list[str]:
     ]
 
 
-def _network() -> list[str]:
-    return ["-netdev", _option("user", id="network"), "-device", _option("virtio-net-device", netdev="network")]
+def _network(spec: InstanceSpec) -> list[str]:
+    address = {} if spec.mac_address is None else {"mac": spec.mac_address}
+    return [
+        *("-netdev", _option("user", id="network")),
+        *("-device", _option("virtio-net-device", netdev="network", **address)),
+    ]
 
 
 def _option(first: str, **values: str) -> str:

@@ -2,34 +2,23 @@
 
 from __future__ import annotations
 
-import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
-from math import inf
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
-from typing import Final, TypeVar
 
 import attrs
 import trio
 
 from boxlite.boxes.lifecycle import BoxState
-from boxlite.boxes.machine import CONTROL_SECONDS, END_GRACE, KILL_GRACE, Machine, Owner, open_machine
-from boxlite.boxes.preparation import IMAGE_DISK, SCRATCH_DISK, prepare
+from boxlite.boxes.machine import CONTROL_SECONDS, KILL_GRACE, Machine, Owner, open_machine
+from boxlite.boxes.preparation import prepare
 from boxlite.boxes.services import BoxServices
 from boxlite.boxes.stages import Stages
-from boxlite.errors import BootFailed, GuestRefused, PortalLost
+from boxlite.boxes.start import Start
 from boxlite.images.actor import Prepare
 from boxlite.images.config import ImageConfig
-from boxlite.portal.interface import GuestSession
 from boxlite.store.records import StoredBox
 from boxlite.vmm.engine import Vm, VmRecord
-from proto.boxlite.v1 import Disk
-from vmm_ffi.spec import InstanceSpec
-
-_ENTROPY: Final = 64
-"""Bytes for the guest's random pool."""
-
-T = TypeVar("T")
 
 
 @attrs.frozen
@@ -46,23 +35,21 @@ async def boot(
 ) -> AsyncIterator[Running]:
     """Starts a machine and gives it when its container takes commands; leaving the block ends it, unless it is kept.
 
+    The first start restores a template of the box's kind, which is made where there is none; where that cannot be, and
+    at every later start, the machine boots.
+
     Raises `BootFailed` with the console's tail where the machine ends, or refuses, before that, or where `boot_timeout`
-    seconds pass, counted from its launch; or a `BoxliteError` or OSError, alone or in a group, for whatever part could
-    not be made. Cancellation leaves no process or socket.
+    seconds pass, counted from when all that boxes share is there; or a `BoxliteError` or OSError, alone or in a group,
+    for whatever part could not be made. Cancellation leaves no process or socket.
     """
-    options = box.options
-    spec, config = await prepare(options, directory, services, stages)
-    launched = trio.current_time()
-    async with services.engine.launch(spec, directory=directory, detached=options.detached) as vm:
-        stages.seconds["spawn"] = trio.current_time() - launched
-        with ExitStack() as closing:
-            with _deadline(box.name, vm, launched, options.boot_timeout):
-                with stages.measure("connect"):
-                    session = await _connect(box.name, vm)
-                closing.callback(session.close)
-                await _set_up(box, vm, session, spec, services, stages)
-            async with open_machine(vm, owner, session) as machine:
-                yield Running(machine, config)
+    await services.storage.make_directory(directory)
+    preparation = await prepare(box.options, services, stages)
+    start = Start(box, directory, services, stages, preparation)
+    async with AsyncExitStack() as closing:
+        vm, session = await start.begin(closing)
+        closing.callback(session.close)
+        async with open_machine(vm, owner, session) as machine:
+            yield Running(machine, preparation.config)
 
 
 @asynccontextmanager
@@ -106,63 +93,3 @@ async def _taken_over(record: VmRecord, directory: Path, services: BoxServices, 
         if not taken and (failed or not owner.keeps()):
             with trio.move_on_after(KILL_GRACE, shield=True):
                 await services.engine.put_down(record, directory=directory)
-
-
-@contextmanager
-def _deadline(box: str, vm: Vm, launched: float, seconds: float | None) -> Iterator[None]:
-    with trio.CancelScope(deadline=inf if seconds is None else launched + seconds) as scope:
-        yield
-    if scope.cancelled_caught:
-        raise BootFailed(box, f"the guest was not ready within {seconds:g} seconds", vm.console.tail())
-
-
-async def _connect(box: str, vm: Vm) -> GuestSession:
-    try:
-        session = await _before_end(vm, vm.connect)
-    except (OSError, ValueError) as error:
-        with trio.move_on_after(END_GRACE):
-            await vm.wait()
-        reason = f"{error}" if vm.exit is None else f"its process {vm.exit} before the guest was ready"
-        raise BootFailed(box, reason, vm.console.tail()) from error
-    if session is None:
-        raise BootFailed(box, f"its process {vm.exit} before the guest was ready", vm.console.tail())
-    return session
-
-
-async def _before_end(vm: Vm, work: Callable[[], Awaitable[T]]) -> T | None:
-    """What the work gives, or None where the machine ends first; raises what the work raises, as it is."""
-    done: list[T] = []
-    failed: list[Exception] = []
-    async with trio.open_nursery() as race:
-
-        async def watch() -> None:
-            await vm.wait()
-            race.cancel_scope.cancel()
-
-        race.start_soon(watch)
-        try:
-            done.append(await work())
-        except Exception as error:
-            failed.append(error)
-        race.cancel_scope.cancel()
-    if failed:
-        raise failed[0]
-    return done[0] if done else None
-
-
-async def _set_up(
-    box: StoredBox, vm: Vm, session: GuestSession, spec: InstanceSpec, services: BoxServices, stages: Stages
-) -> None:
-    disks = [Disk(serial=disk.serial, read_only=disk.read_only) for disk in spec.disks[1:]]
-    now = round(services.wall_clock() * 1e9)
-    try:
-        with stages.measure("init"):
-            await session.init_guest(unix_time_ns=now, entropy=secrets.token_bytes(_ENTROPY), disks=disks)
-        with stages.measure("container"):
-            await session.init_container(
-                image_disk=IMAGE_DISK, scratch_disk=SCRATCH_DISK, hostname=box.name, machine_id=box.id
-            )
-    except (PortalLost, GuestRefused) as error:
-        with trio.move_on_after(END_GRACE):
-            await vm.wait()
-        raise BootFailed(box.name, f"the guest did not set itself up: {error}", vm.console.tail()) from error

@@ -27,6 +27,9 @@ STOP_GRACE = 5.0
 LEAVE_GRACE = 1.0
 """Seconds that leaving a command that goes on waits until the command has taken its input."""
 
+SHORT_INPUT = 64 * 1024
+"""Bytes of standard input that need no call of their own."""
+
 _END_GRACE = 2.0
 
 
@@ -44,6 +47,7 @@ class Execution:
         command: Command,
         *,
         stdin: bool,
+        whole_input: bytes | None = None,
         stop_group_on_exit: bool = False,
         attach_to: str | None = None,
         stdout_offset: int = 0,
@@ -55,7 +59,9 @@ class Execution:
         self._machine = machine
         start = None
         if attach_to is None:
-            start = start_of(self.id, command, stdin=stdin, stop_group_on_exit=stop_group_on_exit)
+            start = start_of(
+                self.id, command, stdin=stdin, stop_group_on_exit=stop_group_on_exit, whole_input=whole_input
+            )
         self._following = Following(
             machine,
             self.id,
@@ -226,18 +232,26 @@ class Execution:
 
 @asynccontextmanager
 async def open_execution(
-    machine: Machine, command: Command, *, stdin: bool, stop_group_on_exit: bool = False, spare_group: bool = False
+    machine: Machine,
+    command: Command,
+    *,
+    stdin: bool,
+    whole_input: bytes | None = None,
+    stop_group_on_exit: bool = False,
+    spare_group: bool = False,
 ) -> AsyncIterator[Execution]:
     """Starts a command; leaving the block kills its process group.
 
+    `whole_input`, in place of `stdin`, travels with the request to start it, and is at most `SHORT_INPUT` bytes long.
     With `spare_group`, a command that has ended may leave processes behind that have closed its streams.
 
     Raises `WorkdirNotFound`, `UserNotFound`, `ArgumentsTooLong`, `InvalidCommand`, `CommandNotStarted` or
     `GuestRefused` where it could not be started. A command that does not exist is no error here: it exits with 127.
     """
-    execution = Execution(machine, command, stdin=stdin, stop_group_on_exit=stop_group_on_exit)
+    execution = Execution(machine, command, stdin=stdin, whole_input=whole_input, stop_group_on_exit=stop_group_on_exit)
     machine.start_soon(execution._run)
     machine.counters.executions += 1
+    machine.counters.bytes_sent += len(whole_input or b"")
     try:
         await execution._wait_started()
         yield execution

@@ -15,7 +15,7 @@ from boxlite.boxes.options import BoxOptions
 from boxlite.boxes.outcome import Exited
 from boxlite.boxes.policy import HealthCheck
 from boxlite.errors import BoxliteError
-from boxlite.vmm.console import printable
+from boxlite.printable import printable
 
 MAX_DETAIL: Final = 4096
 """Bytes of what a check says that are kept, as in Docker."""

@@ -5,17 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from random import Random
-from typing import Protocol, final
+from typing import Final, Protocol, final
 
 import trio
 
-from actors import ChildSpec, Event, EventKind, open_supervisor
+from actors import Backoff, ChildSpec, Event, EventKind, Restart, open_supervisor
 from boxlite.boxes.boot import Running
 from boxlite.boxes.ending import Ending
 from boxlite.boxes.machine_actor import MachineActor
 from boxlite.boxes.options import BoxOptions
-from boxlite.boxes.policy import BACKOFF, supervision
+from boxlite.boxes.policy import RestartKind, RestartPolicy
 from boxlite.errors import BoxliteError, BoxStopped
+
+BACKOFF: Final = Backoff(0.1, 60.0, jitter=0.1)
+"""Before each restart, as Docker has it: 0.1 s, then twice as long each time, up to a minute. Jitter keeps boxes apart
+that died together. A box that ran for longer than a minute begins again with 0.1 s."""
 
 SHUTDOWN = 20.0
 """Seconds that the actor of a machine has to clean up: more than the machine's own steps take together."""
@@ -85,7 +89,7 @@ class Life:
                 waits=self.by_hand,
             )
 
-        restart, max_restarts = supervision(self._options.restart, self._restarts)
+        restart, max_restarts = _supervision(self._options.restart, self._restarts)
         spec = ChildSpec(
             "machine",
             make,
@@ -141,3 +145,16 @@ class Life:
                 self._over.set()
             case _:
                 pass
+
+
+def _supervision(policy: RestartPolicy, restarts: int) -> tuple[Restart, int | None]:
+    """What the supervisor of the box's machine is told: when to restart it, and how often at most.
+
+    `restarts` is how often the policy has started the box already.
+
+    A machine that ends on its own has died, whatever its exit status: its guest had no reason to switch it off.
+    """
+    if policy.kind is RestartKind.NO:
+        return Restart.TEMPORARY, None
+    retries = policy.max_retries
+    return Restart.TRANSIENT, None if retries is None else max(0, retries - restarts)

@@ -9,13 +9,8 @@ from typing import Final, Self
 
 import attrs
 
-from actors import Backoff, Restart
 from boxlite.boxes.text import encode
 from boxlite.errors import InvalidCommand, InvalidOptions
-
-BACKOFF: Final = Backoff(0.1, 60.0, jitter=0.1)
-"""Before each restart, as Docker has it: 0.1 s, then twice as long each time, up to a minute. Jitter keeps boxes apart
-that died together. A box that ran for longer than a minute begins again with 0.1 s."""
 
 MAX_RETRIES: Final = 10**9 - 1
 """The most that `on-failure:N` may name."""
@@ -71,19 +66,6 @@ class RestartPolicy:
 
 def _words(command: Iterable[str]) -> tuple[str, ...]:
     return tuple(command)
-
-
-def supervision(policy: RestartPolicy, restarts: int) -> tuple[Restart, int | None]:
-    """What the supervisor of the box's machine is told: when to restart it, and how often at most.
-
-    `restarts` is how often the policy has started the box already.
-
-    A machine that ends on its own has died, whatever its exit status: its guest had no reason to switch it off.
-    """
-    if policy.kind is RestartKind.NO:
-        return Restart.TEMPORARY, None
-    retries = policy.max_retries
-    return Restart.TRANSIENT, None if retries is None else max(0, retries - restarts)
 
 
 @attrs.frozen

@@ -1,4 +1,4 @@
-"""What a machine needs before it can be launched: image, kernel, guest root and disk, all made at once."""
+"""What a machine needs before it can be launched, and boxes share: image, kernel and guest root, all made at once."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Final, Generic, TypeVar, final
 
+import attrs
 import trio
 
 from boxlite.boxes.options import BoxOptions
@@ -13,6 +14,7 @@ from boxlite.boxes.services import BoxServices
 from boxlite.boxes.stages import Stages
 from boxlite.images.actor import Prepare
 from boxlite.images.config import ImageConfig
+from boxlite.templates.key import Recipe, make_key
 from vmm_ffi.spec import DiskSpec, InstanceSpec
 
 ROOT_DISK: Final = "root"
@@ -22,22 +24,28 @@ SCRATCH_DISK: Final = "scratch"
 T = TypeVar("T")
 
 
-async def prepare(
-    options: BoxOptions, directory: Path, services: BoxServices, stages: Stages
-) -> tuple[InstanceSpec, ImageConfig]:
-    """The machine to launch, and the configuration of its image.
+@attrs.frozen
+class Preparation:
+    """What a box's machine is made of, but for its scratch disk, which is the box's own."""
+
+    recipe: Recipe
+    """Of the template that its first start restores."""
+    config: ImageConfig
+    """Of its image."""
+
+
+async def prepare(options: BoxOptions, services: BoxServices, stages: Stages) -> Preparation:
+    """Makes what boxes share.
 
     Raises a `BoxliteError` or OSError, alone or in a group, for whatever part could not be made. Cancellation leaves
     nothing but, perhaps, parts that are complete.
     """
-    await services.storage.make_directory(directory)
     engine = await services.parts.engine()
     image = _Part("image", lambda: services.images.ask(Prepare(options.image)))
     kernel = _Part("kernel", services.parts.kernel)
     root = _Part("guest root", services.parts.guest_root)
-    scratch = _Part("disk", lambda: services.storage.make_scratch(directory, options.disk_mib))
     async with trio.open_nursery() as nursery:
-        for part in (image, kernel, root, scratch):
+        for part in (image, kernel, root):
             nursery.start_soon(part.make, stages)
     spec = InstanceSpec(
         box_id=options.name,
@@ -50,13 +58,22 @@ async def prepare(
         kernel=str(kernel.made),
         cpus=options.cpus,
         memory_mib=options.memory_mib,
-        disks=(
-            DiskSpec(str(root.made), ROOT_DISK),
-            DiskSpec(str(image.made.disk), IMAGE_DISK),
-            DiskSpec(str(scratch.made), SCRATCH_DISK, read_only=False),
-        ),
+        disks=(DiskSpec(str(root.made), ROOT_DISK), DiskSpec(str(image.made.disk), IMAGE_DISK)),
     )
-    return spec, image.made.config
+    key = make_key(
+        options,
+        engine,
+        image=image.made.disk.name,
+        guest_root=root.made.name,
+        kernel=await services.parts.kernel_identity(),
+        network=spec.network,
+    )
+    return Preparation(Recipe(key, spec, options.image), image.made.config)
+
+
+def with_scratch(spec: InstanceSpec, scratch: Path) -> InstanceSpec:
+    """The machine with the disk that takes its container's writes."""
+    return attrs.evolve(spec, disks=(*spec.disks, DiskSpec(str(scratch), SCRATCH_DISK, read_only=False)))
 
 
 @final

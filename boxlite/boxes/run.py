@@ -8,7 +8,7 @@ import attrs
 import trio
 
 from boxlite.boxes.command import Command
-from boxlite.boxes.execution import Execution, open_execution
+from boxlite.boxes.execution import SHORT_INPUT, Execution, open_execution
 from boxlite.boxes.machine import Machine
 from boxlite.boxes.outcome import Exited, Outcome, Signalled, TimedOut, VmDied, exit_status
 from boxlite.boxes.streams import ByteStream
@@ -74,7 +74,12 @@ async def run_command(
 ) -> Completed:
     """What `Box.run` does in a box that is running."""
     stdout, stderr = bytearray(), bytearray()
-    async with open_execution(machine, command, stdin=input is not None, spare_group=True) as execution:
+    whole_input = None
+    if input is not None and len(input) <= SHORT_INPUT:
+        whole_input, input = input, None
+    async with open_execution(
+        machine, command, stdin=input is not None, whole_input=whole_input, spare_group=True
+    ) as execution:
         captures = {
             execution.stdout: stdout if capture_stdout else None,
             execution.stderr: stderr if capture_stderr else None,

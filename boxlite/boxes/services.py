@@ -27,6 +27,9 @@ class HostParts(Protocol):
     async def kernel(self) -> Path:
         """The kernel that every machine boots."""
 
+    async def kernel_identity(self) -> str:
+        """A text that no other kernel has."""
+
     async def guest_root(self) -> Path:
         """The read-only disk with the agent."""
 
@@ -40,6 +43,15 @@ class Storage(Protocol):
     async def make_scratch(self, directory: Path, mib: int) -> Path:
         """The disk that takes a box's writes; one that is there already is kept as it is."""
 
+    async def has_scratch(self, directory: Path) -> bool:
+        """Whether there is such a disk, so that the box has run before."""
+
+    async def copy_scratch(self, source: Path, directory: Path) -> Path:
+        """Gives the box a copy of another disk as its own; cancellation leaves none."""
+
+    async def remove_scratch(self, directory: Path) -> None:
+        """Removes that disk; nothing happens where there is none."""
+
     async def remove(self, directory: Path) -> None:
         """Removes a box's directory with all that is in it."""
 
@@ -50,6 +62,8 @@ class BoxServices:
 
     images: ActorRef
     """Answers `boxlite.images.actor.Prepare`."""
+    templates: ActorRef
+    """Answers what is in `boxlite.templates.messages`."""
     parts: HostParts
     engine: Engine
     storage: Storage

@@ -12,7 +12,7 @@ from typing import Final, final
 
 import trio
 
-from boxlite.boxes.scratch import make_scratch_disk
+from boxlite.boxes.scratch import copy_scratch_disk, make_scratch_disk
 from boxlite.errors import DiskError, StorageFull
 
 SCRATCH_FILE: Final = "scratch.ext4"
@@ -42,6 +42,25 @@ class LocalStorage:
                         raise StorageFull(f"{path}: no room is left: {error}") from error
                     raise
         return path
+
+    async def has_scratch(self, directory: Path) -> bool:
+        """See `Storage.has_scratch`."""
+        path = directory / SCRATCH_FILE
+        with _explained(path):
+            return await trio.Path(path).exists()
+
+    async def copy_scratch(self, source: Path, directory: Path) -> Path:
+        """See `Storage.copy_scratch`."""
+        path = directory / SCRATCH_FILE
+        with _explained(path):
+            await copy_scratch_disk(source, path)
+        return path
+
+    async def remove_scratch(self, directory: Path) -> None:
+        """See `Storage.remove_scratch`."""
+        path = directory / SCRATCH_FILE
+        with _explained(path):
+            await trio.Path(path).unlink(missing_ok=True)
 
     async def remove(self, directory: Path) -> None:
         """See `Storage.remove`."""

@@ -16,8 +16,10 @@ from boxlite.portal.checks import spoken
 from proto.boxlite import v1
 
 
-def start_of(execution_id: str, command: Command, *, stdin: bool, stop_group_on_exit: bool) -> v1.ExecStart:
-    """The request that starts a command, without credit."""
+def start_of(
+    execution_id: str, command: Command, *, stdin: bool, stop_group_on_exit: bool, whole_input: bytes | None = None
+) -> v1.ExecStart:
+    """The request that starts a command, without credit. With `whole_input` that is all of its standard input."""
     return v1.ExecStart(
         execution_id=execution_id,
         argv=list(command.argv),
@@ -26,7 +28,9 @@ def start_of(execution_id: str, command: Command, *, stdin: bool, stop_group_on_
         user=command.user or "",
         tty=None if command.tty is None else v1.TtySize(rows=command.tty.rows, columns=command.tty.columns),
         timeout_ms=0 if command.timeout is None else max(1, round(command.timeout * 1000)),
-        stdin=v1.StdinMode.PIPE if stdin else v1.StdinMode.NULL,
+        stdin=v1.StdinMode.PIPE if stdin or whole_input is not None else v1.StdinMode.NULL,
+        input=whole_input or b"",
+        input_eof=whole_input is not None,
         merge_stderr=command.merge_stderr,
         stop_group_on_exit=stop_group_on_exit,
     )

@@ -11,8 +11,9 @@ import attrs
 import trio
 
 import boxlite
-from boxlite.cli.descriptors import STDIN, read_some
+from boxlite.cli.descriptors import read_some
 from boxlite.cli.failure import complain
+from boxlite.cli.standard import STDIN
 from boxlite.cli.terminal import follow_window_size, raw_mode
 
 Sink: TypeAlias = Callable[[bytes], Awaitable[None]]

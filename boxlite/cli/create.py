@@ -12,7 +12,7 @@ import trio
 
 import boxlite
 from boxlite.boxes.policy import HealthCheck, RestartPolicy
-from boxlite.cli.ending import errors_in_json
+from boxlite.cli.failure import errors_in_json
 from boxlite.cli.options import box_options, engine_options, environment_options, home_option, json_option
 from boxlite.cli.parameters import Duration, read_environment
 from boxlite.cli.prepare import prepare

@@ -13,16 +13,7 @@ import stat
 
 import trio
 
-STDIN, STDOUT, STDERR = 0, 1, 2
-
 CHUNK = 64 * 1024
-
-
-def open_missing() -> None:
-    """Puts /dev/null where stdin, stdout or stderr is closed, so that no other file gets its number, and its output."""
-    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= STDERR:
-        pass
-    os.close(descriptor)
 
 
 def is_pipe_or_file(descriptor: int) -> bool:

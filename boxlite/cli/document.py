@@ -8,7 +8,6 @@ from typing import Any
 
 from boxlite.boxes.outcome import Cancelled, Exited, Outcome, Signalled, TimedOut, VmDied, exit_status
 from boxlite.boxes.run import MAX_OUTPUT
-from boxlite.cli.failure import describe
 from boxlite.errors import BoxliteError
 
 
@@ -40,14 +39,6 @@ def describe_result(outcome: Outcome, duration: float | None, stdout: bytes, std
         "duration_seconds": duration,
         "stdout": _bytes(stdout),
         "stderr": _bytes(stderr),
-    }
-
-
-def describe_failure(status: int, causes: tuple[BaseException, ...]) -> dict[str, Any]:
-    """A command that could not be run to its end."""
-    return {
-        "exit_code": status,
-        "errors": [{"type": type(cause).__name__, "message": describe(cause)} for cause in causes],
     }
 
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 from functools import partial
 
 import click
@@ -12,9 +11,10 @@ import trio
 
 from boxlite.boxes.outcome import TimedOut, VmDied, exit_status
 from boxlite.cli.communicate import Finished, Sink
-from boxlite.cli.descriptors import STDERR, STDOUT, write_all
-from boxlite.cli.document import Capture, describe_failure, describe_result
-from boxlite.cli.failure import complain, plain_errors, status_of
+from boxlite.cli.descriptors import write_all
+from boxlite.cli.document import Capture, describe_result
+from boxlite.cli.failure import complain, errors_in_json
+from boxlite.cli.standard import STDERR, STDOUT
 
 
 def run_to_end(work: Callable[[Sink, Sink], Awaitable[Finished]], *, as_json: bool) -> int:
@@ -23,18 +23,6 @@ def run_to_end(work: Callable[[Sink, Sink], Awaitable[Finished]], *, as_json: bo
     Raises what `work` raises; with `as_json` it is told on stdout first.
     """
     return _for_programs(work) if as_json else _for_people(work)
-
-
-@contextmanager
-def errors_in_json(as_json: bool) -> Iterator[None]:
-    """With `as_json`, what the block raises is told on stdout as one JSON object, before it goes its way."""
-    try:
-        yield
-    except Exception as error:
-        if as_json:
-            causes = plain_errors(error)
-            click.echo(json.dumps(describe_failure(status_of(causes), causes)))
-        raise
 
 
 def _for_people(work: Callable[[Sink, Sink], Awaitable[Finished]]) -> int:

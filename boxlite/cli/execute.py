@@ -14,8 +14,9 @@ import trio
 
 import boxlite
 from boxlite.cli.communicate import Finished, Sink, communicate, terminal_type
-from boxlite.cli.descriptors import STDIN, is_pipe_or_file
-from boxlite.cli.ending import errors_in_json, run_to_end
+from boxlite.cli.descriptors import is_pipe_or_file
+from boxlite.cli.ending import run_to_end
+from boxlite.cli.failure import errors_in_json
 from boxlite.cli.options import (
     COMMAND_LAST,
     command_argument,
@@ -29,6 +30,7 @@ from boxlite.cli.options import (
 from boxlite.cli.parameters import read_environment
 from boxlite.cli.request import ExecRequest
 from boxlite.cli.signals import relay_signals
+from boxlite.cli.standard import STDIN
 from boxlite.cli.terminal import check_terminal, window_size
 
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import traceback
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 import click
 
 from boxlite.errors import BoxliteError
-from boxlite.vmm.console import printable
+from boxlite.printable import printable
 
 FAILURE = 125
 """The status of boxlite's own errors, so that they are told from the command's; `docker run` uses the same."""
@@ -39,6 +42,26 @@ def report(error: BaseException, *, debug: bool) -> int:
         for message in dict.fromkeys(describe(cause) for cause in causes):
             complain(message)
     return status
+
+
+@contextmanager
+def errors_in_json(as_json: bool) -> Iterator[None]:
+    """With `as_json`, what the block raises is told on stdout as one JSON object, before it goes its way."""
+    try:
+        yield
+    except Exception as error:
+        if as_json:
+            causes = plain_errors(error)
+            click.echo(json.dumps(describe_failure(status_of(causes), causes)))
+        raise
+
+
+def describe_failure(status: int, causes: tuple[BaseException, ...]) -> dict[str, Any]:
+    """A command that could not be run to its end."""
+    return {
+        "exit_code": status,
+        "errors": [{"type": type(cause).__name__, "message": describe(cause)} for cause in causes],
+    }
 
 
 def status_of(causes: Sequence[BaseException]) -> int:

@@ -11,8 +11,7 @@ import attrs
 import click
 
 from boxlite.boxes.lifecycle import ACTIVE
-from boxlite.cli.ending import errors_in_json
-from boxlite.cli.failure import complain
+from boxlite.cli.failure import complain, errors_in_json
 from boxlite.cli.options import home_option, json_option, name_arguments
 from boxlite.cli.phrases import ago, table
 from boxlite.cli.present import find_boxes, present_boxes

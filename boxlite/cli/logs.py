@@ -14,14 +14,14 @@ import click
 import trio
 
 from boxlite.boxes.lifecycle import BoxState
-from boxlite.cli.ending import errors_in_json
+from boxlite.cli.failure import errors_in_json
 from boxlite.cli.options import home_option, json_option, name_argument
 from boxlite.cli.present import find_boxes
 from boxlite.cli.signals import relay_signals
 from boxlite.errors import BoxError
+from boxlite.printable import printable
 from boxlite.runtime.layout import find_home
 from boxlite.store.records import StoredBox
-from boxlite.vmm.console import printable
 from vmm_ffi.spec import CONSOLE_BYTES, CONSOLE_FILE
 
 INTERVAL = 0.5

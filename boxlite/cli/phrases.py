@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from boxlite.vmm.console import printable
+from boxlite.printable import printable
 
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 _SPANS = (("day", 86_400), ("hour", 3_600), ("minute", 60), ("second", 1))

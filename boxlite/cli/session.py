@@ -6,11 +6,12 @@ import subprocess
 
 import boxlite
 from boxlite.cli.communicate import Finished, Sink, communicate, terminal_type
-from boxlite.cli.descriptors import STDIN, is_pipe_or_file
+from boxlite.cli.descriptors import is_pipe_or_file
 from boxlite.cli.prepare import prepare
 from boxlite.cli.progress import Stage, show_progress
 from boxlite.cli.request import RunRequest
 from boxlite.cli.signals import SignalRelay, relay_signals
+from boxlite.cli.standard import STDIN
 from boxlite.cli.terminal import window_size
 from boxlite.runtime.layout import find_home
 

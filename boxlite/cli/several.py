@@ -11,8 +11,7 @@ import click
 import trio
 
 import boxlite
-from boxlite.cli.ending import errors_in_json
-from boxlite.cli.failure import complain
+from boxlite.cli.failure import complain, errors_in_json
 from boxlite.cli.progress import Stage, show_progress
 from boxlite.cli.signals import relay_signals
 from boxlite.errors import BoxliteError

@@ -13,14 +13,12 @@ import click
 import trio
 
 from boxlite.boxes.lifecycle import BoxState
-from boxlite.cli.descriptors import STDOUT
-from boxlite.cli.document import describe_failure
-from boxlite.cli.ending import errors_in_json
-from boxlite.cli.failure import complain
+from boxlite.cli.failure import complain, describe_failure, errors_in_json
 from boxlite.cli.options import any_name_arguments, home_option, json_option
 from boxlite.cli.phrases import size, table
 from boxlite.cli.present import find_boxes, present_boxes
 from boxlite.cli.signals import relay_signals
+from boxlite.cli.standard import STDOUT
 from boxlite.metrics.process import measure_process
 from boxlite.store.records import StoredBox
 

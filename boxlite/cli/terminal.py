@@ -14,7 +14,7 @@ import trio
 
 from boxlite.boxes.command import TtySize
 from boxlite.boxes.execution import Execution
-from boxlite.cli.descriptors import STDIN
+from boxlite.cli.standard import STDIN
 from boxlite.errors import GuestRefused, PortalLost
 
 

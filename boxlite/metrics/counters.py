@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import attrs
 
+from boxlite.pools.breaker import BreakerState
 from boxlite.store.records import StoredBox
 
 
@@ -41,6 +42,27 @@ class BoxMeter:
     """Seconds that each stage of its last start took, by the stage's name; replaced as a whole."""
 
 
+@attrs.define
+class PoolMeter:
+    """What there is to measure of one pool; its actor writes it, and the blocks of its callers count down `busy`."""
+
+    pool: str
+    image: str
+    size: int
+    ready: int = 0
+    starting: int = 0
+    waiting: int = 0
+    """Callers without a box."""
+    busy: int = 0
+    """Boxes that callers have."""
+    handed_out: int = 0
+    wait_seconds: float = 0.0
+    """That all callers together have waited for the boxes that they got."""
+    failures: int = 0
+    """Starts that failed, and ready boxes that died."""
+    breaker: BreakerState = BreakerState.CLOSED
+
+
 @attrs.frozen
 class Meters:
     """Replaced as a whole, so that a box which is being removed is counted once by a reader in another thread."""
@@ -60,6 +82,8 @@ class RuntimeCounters:
     boxes_failed: int = 0
     """Starts that failed, and machines that died."""
     meters: Meters = attrs.field(factory=Meters)
+    pools: tuple[PoolMeter, ...] = ()
+    """Of the pools that are open; replaced as a whole."""
 
     @property
     def boxes(self) -> Mapping[str, BoxMeter]:

@@ -9,7 +9,7 @@ from typing import Final
 
 import attrs
 
-from boxlite.vmm.engine import ProcessIdentity
+from vmm_ffi.spec import ProcessIdentity
 
 _TICKS: Final = os.sysconf("SC_CLK_TCK")
 _PAGE: Final = os.sysconf("SC_PAGE_SIZE")

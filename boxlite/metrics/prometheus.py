@@ -16,7 +16,8 @@ try:
 except ImportError as error:
     raise ImportError("prometheus-client is missing: pip install 'boxlite-trio[prometheus]'") from error
 
-from boxlite.metrics.snapshot import BoxMetrics, RuntimeMetrics
+from boxlite.metrics.snapshot import BoxMetrics, PoolMetrics, RuntimeMetrics
+from boxlite.pools.breaker import BreakerState
 
 MAX_BOXES: Final = 100
 """How many boxes get series of their own by default."""
@@ -32,6 +33,9 @@ class Measured(Protocol):
 
     def box_metrics(self) -> tuple[BoxMetrics, ...]:
         """Of each box."""
+
+    def pool_metrics(self) -> tuple[PoolMetrics, ...]:
+        """Of each pool."""
 
 
 @final
@@ -51,6 +55,7 @@ class BoxliteCollector(Collector):
     def collect(self) -> Iterable[_Family]:
         """The metrics at this moment."""
         yield from _of_runtime(self._runtime.metrics())
+        yield from _of_pools(self._runtime.pool_metrics())
         running = (box for box in self._runtime.box_metrics() if box.cpu_seconds is not None)
         yield from _of_boxes(tuple(islice(running, self._max_boxes)))
 
@@ -77,6 +82,27 @@ def _of_runtime(metrics: RuntimeMetrics) -> Iterator[_Family]:
     for state, count in metrics.boxes.items():
         states.add_metric([str(state)], count)
     yield states
+
+
+def _of_pools(pools: tuple[PoolMetrics, ...]) -> Iterator[_Family]:
+    for name, text in (
+        ("handed_out", "Boxes that callers of the pool got."),
+        ("wait_seconds", "Time that callers have waited for the boxes that they got."),
+        ("failures", "Starts that failed, and ready boxes that died."),
+    ):
+        counter = CounterMetricFamily(f"boxlite_pool_{name}", text, labels=["pool"])
+        for pool in pools:
+            counter.add_metric([pool.pool], getattr(pool, name))
+        yield counter
+    boxes = GaugeMetricFamily("boxlite_pool_boxes", "Boxes of the pool, by what they are for.", labels=["pool", "use"])
+    waiting = GaugeMetricFamily("boxlite_pool_waiting", "Callers that wait for a box of the pool.", labels=["pool"])
+    broken = GaugeMetricFamily("boxlite_pool_broken", "1 while too many starts fail, else 0.", labels=["pool"])
+    for pool in pools:
+        for use in ("ready", "starting", "busy"):
+            boxes.add_metric([pool.pool, use], getattr(pool, use))
+        waiting.add_metric([pool.pool], pool.waiting)
+        broken.add_metric([pool.pool], pool.breaker is not BreakerState.CLOSED)
+    yield from (boxes, waiting, broken)
 
 
 def _of_boxes(boxes: tuple[BoxMetrics, ...]) -> Iterator[_Family]:

@@ -9,8 +9,9 @@ from types import MappingProxyType
 import attrs
 
 from boxlite.boxes.lifecycle import BoxState
-from boxlite.metrics.counters import BoxMeter, RuntimeCounters
+from boxlite.metrics.counters import BoxMeter, PoolMeter, RuntimeCounters
 from boxlite.metrics.process import measure_process
+from boxlite.pools.breaker import BreakerState
 
 
 def _frozen(stages: Mapping[str, float]) -> Mapping[str, float]:
@@ -72,6 +73,33 @@ class RuntimeMetrics:
         return self.bytes_sent + self.bytes_received
 
 
+@attrs.frozen
+class PoolMetrics:
+    """One pool at one moment. Counts are of the time since it opened."""
+
+    pool: str
+    image: str
+    size: int
+    ready: int
+    """Boxes that wait for a caller."""
+    starting: int
+    waiting: int
+    """Callers that wait for a box."""
+    busy: int
+    """Boxes that callers have."""
+    handed_out: int
+    wait_seconds: float
+    """That all callers together have waited for the boxes that they got."""
+    failures: int
+    """Starts that failed, and ready boxes that died."""
+    breaker: BreakerState
+
+
+def measure_pool(meter: PoolMeter) -> PoolMetrics:
+    """One pool at this moment; may be called from any thread."""
+    return PoolMetrics(**attrs.asdict(meter))
+
+
 def measure_box(meter: BoxMeter) -> BoxMetrics:
     """One box at this moment; may be called from any thread."""
     box, counters = meter.box, meter.counters
@@ -96,6 +124,11 @@ def measure_box(meter: BoxMeter) -> BoxMetrics:
 def measure_boxes(counters: RuntimeCounters) -> tuple[BoxMetrics, ...]:
     """Every box at this moment, in the order in which they came to be; may be called from any thread."""
     return tuple(measure_box(meter) for meter in counters.meters.boxes.values())
+
+
+def measure_pools(counters: RuntimeCounters) -> tuple[PoolMetrics, ...]:
+    """Every pool at this moment, in the order of their opening; may be called from any thread."""
+    return tuple(measure_pool(meter) for meter in counters.pools)
 
 
 def measure_runtime(counters: RuntimeCounters) -> RuntimeMetrics:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from typing import TypeVar
+from functools import cache
+from typing import Any, TypeVar
 
 import betterproto2
 
-from boxlite.vmm.console import printable
+from boxlite.printable import printable
 
 M = TypeVar("M")
 
@@ -24,21 +25,27 @@ _SCALARS = {"bool": bool, "bytes": bytes, "float": float, "int": int, "str": str
 
 def checked(message: M) -> M:
     """The message itself; raises TypeError where a field, at any depth, is not of its declared type."""
-    assert dataclasses.is_dataclass(message)
-    for field in dataclasses.fields(message):
-        value = getattr(message, field.name)
-        repeated = re.fullmatch(r"list\[(.*)\]", str(field.type))
-        if repeated is None:
-            values, kind = [value], str(field.type)
-        else:
-            values, kind = value, repeated[1]
-        if not all(_is_of(kind, each) for each in values):
-            raise TypeError(f"{type(message).__name__}.{field.name} is {type(value).__name__}, not {field.type}")
+    kind: type[Any] = type(message)
+    for name, declared, scalar, repeated in _fields(kind):  # type: ignore[arg-type]  # To mypy a class is not Hashable.
+        value = getattr(message, name)
+        if not all(_is_of(scalar, each) for each in (value if repeated else (value,))):
+            raise TypeError(f"{kind.__name__}.{name} is {type(value).__name__}, not {declared}")
     return message
 
 
-def _is_of(kind: str, value: object) -> bool:
-    scalar = _SCALARS.get(kind)
+@cache
+def _fields(kind: type) -> tuple[tuple[str, str, type | None, bool], ...]:
+    """Name, declaration, scalar type if it has one, and whether it is repeated, of each field of a message."""
+    assert dataclasses.is_dataclass(kind)
+    fields = []
+    for field in dataclasses.fields(kind):
+        declared = str(field.type)
+        repeated = re.fullmatch(r"list\[(.*)\]", declared)
+        fields.append((field.name, declared, _SCALARS.get(repeated[1] if repeated else declared), repeated is not None))
+    return tuple(fields)
+
+
+def _is_of(scalar: type | None, value: object) -> bool:
     if scalar is not None:
         return type(value) is scalar
     if isinstance(value, betterproto2.Message):

@@ -1,8 +1,11 @@
-"""One HTTP/2 connection to a guest that may be hostile.
+"""One HTTP/2 connection to a guest that may be hostile, and whose processor may be slow.
 
 grpclib trusts its server in two ways that a sandbox cannot afford: a message may claim four gigabytes and is
 collected in memory, and an unexpected frame raises inside an event loop callback, which would end the whole loop and
 with it every other box. Both are closed off here.
+
+A guest under emulation pays dearly for each time that it is woken, and for each byte that it has to decode: what is
+written at once leaves at once, and headers are few and plain.
 """
 
 from __future__ import annotations
@@ -11,7 +14,7 @@ import asyncio
 import logging
 import socket
 from collections.abc import Callable
-from typing import cast
+from typing import Any, cast
 
 import trio_asyncio
 from grpclib.client import Channel
@@ -20,13 +23,22 @@ from grpclib.config import Configuration
 from grpclib.exceptions import StreamTerminatedError
 from grpclib.protocol import AbstractHandler, Connection, EventsProcessor, H2Protocol, Stream
 from h2.config import H2Configuration
+from h2.errors import ErrorCodes
+from h2.events import StreamReset
+from h2.settings import SettingCodes
+from hpack import Encoder
 
 MAX_MESSAGE = 1 << 20
 """Longest message that is taken from a guest, in bytes. The agent sends output in chunks of 64 KiB."""
 
 # Data is acknowledged only when it is read, so the connection's window must hold every stream's at once: one reply
-# that nobody takes must not stall the others.
-_CONFIGURATION = Configuration(http2_connection_window_size=64 << 20, http2_stream_window_size=256 << 10)
+# that nobody takes must not stall the others. What holds a command's output back is its credit, far below a stream's
+# window, of which every half costs the guest a message.
+_CONFIGURATION = Configuration(http2_connection_window_size=64 << 20, http2_stream_window_size=2 << 20)
+
+_FRAME = 128 << 10
+"""Longest frame that a guest may send, in bytes: one for a message with a chunk of output, where 16 KiB is the default
+(RFC 9113, 6.5.2)."""
 
 _log = logging.getLogger(__name__)
 
@@ -74,10 +86,13 @@ class _GuardedProtocol(H2Protocol):
         self._on_lost = on_lost
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        super().connection_made(transport)
-        self.connection = _GuardedConnection(
-            self.connection._connection, cast(asyncio.Transport, transport), config=self.config
-        )
+        bundling = _BundlingTransport(cast(asyncio.Transport, transport))
+        super().connection_made(bundling)
+        http2 = self.connection._connection
+        http2.encoder = _PlainEncoder()
+        http2.update_settings({SettingCodes.MAX_FRAME_SIZE: _FRAME})
+        self.connection = _GuardedConnection(http2, bundling, config=self.config)
+        self.connection.flush()
         self.processor = _ObservedProcessor(self.handler, self.connection, self._on_lost)
 
     def data_received(self, data: bytes) -> None:
@@ -86,6 +101,46 @@ class _GuardedProtocol(H2Protocol):
         except Exception:
             _log.debug("the guest broke HTTP/2", exc_info=True)
             self.processor.close("the guest broke HTTP/2")
+
+
+class _BundlingTransport(asyncio.Transport):
+    """Sends what is written in one turn of the event loop in one piece."""
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        super().__init__()
+        self._transport = transport
+        self._unsent: list[bytes | bytearray | memoryview] = []
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Queues the data until the end of this turn."""
+        if not self._unsent:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._unsent.append(data)
+
+    def close(self) -> None:
+        """Ends the connection after what was written."""
+        self._flush()
+        self._transport.close()
+
+    def is_closing(self) -> bool:
+        """Whether it was closed, by whatever side."""
+        return self._transport.is_closing()
+
+    def get_extra_info(self, name: str, default: object = None) -> object:
+        """See asyncio.BaseTransport."""
+        return self._transport.get_extra_info(name, default)
+
+    def _flush(self) -> None:
+        unsent, self._unsent = self._unsent, []
+        if unsent and not self._transport.is_closing():
+            self._transport.write(b"".join(unsent))
+
+
+class _PlainEncoder(Encoder):
+    """Headers without Huffman's code, which takes longer to decode than to transfer."""
+
+    def encode(self, headers: Any, huffman: bool = False) -> bytes:
+        return super().encode(headers, huffman=False)
 
 
 class _ObservedProcessor(EventsProcessor):
@@ -98,6 +153,15 @@ class _ObservedProcessor(EventsProcessor):
     def close(self, reason: str = "it was closed on this side") -> None:
         super().close(reason)
         self._on_lost(reason)
+
+    def process_stream_reset(self, event: StreamReset) -> None:
+        stream = self.streams.get(event.stream_id)
+        if stream is not None and stream.trailers is not None and event.error_code == ErrorCodes.NO_ERROR:
+            # The reply is whole, and the guest wants no more of the request (RFC 9113, 8.1). grpclib would fail the
+            # call, and drop what of the reply has not been taken yet.
+            stream.window_updated.set()
+            return
+        super().process_stream_reset(event)
 
 
 class _GuardedConnection(Connection):
@@ -112,6 +176,12 @@ class _GuardedConnection(Connection):
 
 
 class _GuardedStream(Stream):
+    async def send_request(
+        self, headers: list[tuple[str, str]], end_stream: bool = False, *, _processor: EventsProcessor
+    ) -> Callable[[], None]:
+        wanted = [header for header in headers if header[0] != "user-agent"]
+        return await super().send_request(wanted, end_stream, _processor=_processor)
+
     async def recv_data(self, size: int) -> bytes:
         if size > MAX_MESSAGE:
             raise StreamTerminatedError(f"the guest announced a message of {size} bytes; {MAX_MESSAGE} are allowed")

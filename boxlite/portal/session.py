@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Awaitable, Callable, Sequence
-from typing import TypeAlias, TypeVar, final
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from typing import Any, TypeAlias, TypeVar, final
 
 import trio
 import trio_asyncio
+from grpclib.client import Stream
 from grpclib.const import Cardinality, Status
-from grpclib.exceptions import GRPCError
+from grpclib.exceptions import GRPCError, StreamTerminatedError
 
 from boxlite.errors import ExecutionNotFound, ExecutionTaken, GuestRefused, PortalLost
 from boxlite.portal.checks import checked, spoken
@@ -51,6 +53,9 @@ AnyFollow: TypeAlias = ExecRequest | AttachRequest
 _REFUSALS = {Status.NOT_FOUND: ExecutionNotFound, Status.ABORTED: ExecutionTaken}
 """What the statuses of Execution's calls mean; see `guest.proto`."""
 
+_SETTLE_SECONDS = 5.0
+"""How long a guest that has told a command's end has to end the call, too."""
+
 
 async def open_session(loop: trio_asyncio.TrioEventLoop, connected: socket.socket, box: str) -> Session:
     """A session over a connected socket, which it owns from now on; returns when the guest has greeted.
@@ -88,6 +93,7 @@ class Session:
         self._box = box
         self._lost = trio.Event()
         self._cause = ""
+        self._background: set[asyncio.Task[None]] = set()
         self._channel = channel = GuestChannel(loop, connected, self._lose)
         self._guest = GuestStub(channel)
         self._container = ContainerStub(channel)
@@ -171,32 +177,25 @@ class Session:
 
     async def _follow(self, call: str, first: AnyFollow, sink: EventSink, gate: CreditGate) -> None:
         kind = type(first)
-        async with self._channel.request(
-            f"/boxlite.v1.Execution/{call}", Cardinality.STREAM_STREAM, kind, ExecEvent
-        ) as stream:
+        async with AsyncExitStack() as leaving:
+            stream = await leaving.enter_async_context(
+                self._channel.request(f"/boxlite.v1.Execution/{call}", Cardinality.STREAM_STREAM, kind, ExecEvent)
+            )
             await stream.send_message(first)
-            raised = asyncio.Event()
-            gate.subscribe(raised.set)
-            if gate.limits != Credit():
-                raised.set()  # Perhaps since `first` was made.
-
-            async def send_credit() -> None:
-                while True:
-                    await raised.wait()
-                    raised.clear()
-                    await stream.send_message(kind(credit=gate.limits))
-
-            sender = asyncio.ensure_future(send_credit())
-            try:
+            async with _sending(gate, lambda: stream.send_message(kind(credit=gate.limits))):
                 async for event in stream:
                     sink(checked(event))
                     if event.exited is not None or event.failed is not None:
-                        break
-            finally:
-                gate.subscribe(None)
-                sender.cancel()
-                await asyncio.gather(sender, return_exceptions=True)
-            await stream.end()
+                        self._in_background(_settle(stream, leaving.pop_all()))
+                        return
+            # Where the guest says why, grpclib raises that instead.
+            raise StreamTerminatedError("the guest ended the command's stream early")
+
+    def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
+        """Runs until the connection ends at the latest."""
+        task = asyncio.ensure_future(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
 
     async def _call(self, method: Callable[[Request], Awaitable[T]], request: Request) -> T:
         async def call() -> T:
@@ -233,3 +232,46 @@ class Session:
     def _lose(self, cause: str) -> None:
         self._cause = self._cause or cause
         self._lost.set()
+
+
+@asynccontextmanager
+async def _sending(gate: CreditGate, send: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
+    """Sends each raise of the credit while the block lasts. Most commands never need one."""
+    raised = asyncio.Event()
+    sender: asyncio.Task[None] | None = None
+    loop = asyncio.get_running_loop()
+
+    async def send_credit() -> None:
+        while True:
+            await raised.wait()
+            raised.clear()
+            await send()
+
+    def on_raise() -> None:
+        nonlocal sender
+        raised.set()
+        sender = sender or loop.create_task(send_credit())
+
+    gate.subscribe(on_raise)
+    if gate.limits != Credit():
+        on_raise()  # Perhaps since the first request was made.
+    try:
+        yield
+    finally:
+        gate.subscribe(None)
+        if sender is not None:
+            sender.cancel()
+            await asyncio.gather(sender, return_exceptions=True)
+
+
+async def _settle(stream: Stream[Any, Any], leaving: AsyncExitStack) -> None:
+    """Ends a call whose outcome is known: gives the guest the time to do so by itself, which costs it no message.
+
+    Nothing that goes wrong here matters any more; and where the connection has ended, others are told.
+    """
+    async with leaving:
+        with suppress(Exception):
+            async with asyncio.timeout(_SETTLE_SECONDS):
+                await stream.recv_message()
+        # It makes leaving a reset, where the guest has not ended the call, and not another wait.
+        raise asyncio.CancelledError

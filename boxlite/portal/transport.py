@@ -11,8 +11,7 @@ from pathlib import Path
 import attrs
 import trio
 
-from boxlite.errors import SocketPathTooLong
-from vmm_ffi.spec import MAX_SOCKET_PATH
+from boxlite.portal.paths import check_socket_path
 
 
 @attrs.frozen
@@ -55,13 +54,3 @@ def listen(path: Path) -> Iterator[GuestSocket]:
         finally:
             with suppress(FileNotFoundError):
                 path.unlink()
-
-
-def check_socket_path(path: Path) -> None:
-    """Raises `SocketPathTooLong` for a path that no Unix socket can have."""
-    length = len(os.fsencode(path))
-    if length > MAX_SOCKET_PATH:
-        raise SocketPathTooLong(
-            f"the socket path {path} has {length} bytes and a Unix socket takes {MAX_SOCKET_PATH}: "
-            "set BOXLITE_RUNTIME_DIR, or the runtime_dir of open_runtime, to a shorter directory"
-        )

@@ -122,7 +122,13 @@ class RuntimeActor(Actor):
         services, options = self._services, message.options
         lease = await services.admission.admit(options.name, Need(options.memory_mib, options.cpus), wait=message.wait)
         now = services.wall_clock()
-        box = StoredBox(f"{services.random.getrandbits(64):016x}", options, created_at=now, changed_at=now)
+        box = StoredBox(
+            f"{services.random.getrandbits(64):016x}",
+            options,
+            created_at=now,
+            changed_at=now,
+            auto_remove=message.auto_remove,
+        )
         record: BoxRecord | None = None
         try:
             await services.storage.make_directory(self._directory / box.id)

@@ -52,6 +52,7 @@ class Admission:
         self._cpus = cpus
         self._used = Need(0, 0)
         self._queue: deque[tuple[Need, trio.Event]] = deque()
+        self._changed = trio.Event()
 
     @property
     def used(self) -> Need:
@@ -63,14 +64,17 @@ class Admission:
         """How many wait in the queue."""
         return len(self._queue)
 
+    async def wait_changed(self) -> None:
+        """Returns when somebody has begun to wait or has stopped waiting, or a share was given back."""
+        await self._changed.wait()
+
     async def admit(self, box: str, need: Need, *, wait: bool) -> Lease:
         """A share, now or, with `wait`, when those before have theirs and enough was given back.
 
         Raises `OverBudget` where the budget could never hold it, and without `wait` where it does not now. Cancelling
         leaves the queue.
         """
-        if not self._fits(need, Need(0, 0)):
-            raise OverBudget(f"box {box} asks for {_phrase(need)}, and the runtime has {self._budget()} in all")
+        self.check(box, need)
         await trio.lowlevel.checkpoint_if_cancelled()
         if not self._queue and self._fits(need, self._used):
             # Claimed before others run, who would see the same room.
@@ -84,6 +88,7 @@ class Admission:
             )
         place = need, trio.Event()
         self._queue.append(place)
+        self._announce()
         try:
             await place[1].wait()
         except trio.Cancelled:
@@ -95,6 +100,11 @@ class Admission:
             raise
         return Lease(self, need)
 
+    def check(self, box: str, need: Need) -> None:
+        """Raises `OverBudget` where the budget could never hold that."""
+        if not self._fits(need, Need(0, 0)):
+            raise OverBudget(f"box {box} asks for {_phrase(need)}, and the runtime has {self._budget()} in all")
+
     def claim(self, need: Need) -> Lease:
         """A share for a machine that runs already, whatever the budget says."""
         self._used += need
@@ -104,11 +114,16 @@ class Admission:
         self._used -= need
         self._let_in()
 
+    def _announce(self) -> None:
+        changed, self._changed = self._changed, trio.Event()
+        changed.set()
+
     def _let_in(self) -> None:
         while self._queue and self._fits(self._queue[0][0], self._used):
             need, turn = self._queue.popleft()
             self._used += need
             turn.set()
+        self._announce()
 
     def _fits(self, need: Need, used: Need) -> bool:
         total = used + need

@@ -13,7 +13,7 @@ import attrs
 
 from boxlite.claims import claim, make_claimed
 from boxlite.errors import DiskError
-from boxlite.portal.transport import check_socket_path
+from boxlite.portal.paths import check_socket_path
 from boxlite.store.sqlite import DATABASE
 
 
@@ -42,6 +42,11 @@ class Home:
         return self.path / "kernels"
 
     @property
+    def templates(self) -> Path:
+        """Saved machines, one folder each, from which boxes are restored."""
+        return self.path / "templates"
+
+    @property
     def runs(self) -> Path:
         """One folder for each ephemeral runtime that is open."""
         return self.path / "runs"
@@ -66,10 +71,15 @@ class Home:
         """A symbolic link to the directory of the persistent runtime's sockets, whose path must be short."""
         return self.path / "sockets"
 
+    @property
+    def shared(self) -> tuple[Path, ...]:
+        """What all runtimes use, and could make again."""
+        return self.disks, self.builtin, self.kernels, self.templates
+
     def make(self) -> None:
         """Makes what every runtime needs of it; raises `DiskError` where that cannot be written."""
         try:
-            for directory in (self.path, self.disks, self.builtin, self.kernels, self.runs, self.boxes):
+            for directory in (self.path, *self.shared, self.runs, self.boxes):
                 directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
             raise unwritable(self, error) from error

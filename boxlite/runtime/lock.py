@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from boxlite.errors import DiskError, HomeInUse
-from boxlite.vmm.console import printable
+from boxlite.printable import printable
 
 _MAX_TEXT = 4096
 _MAX_COMMAND = 200

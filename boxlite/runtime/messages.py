@@ -36,6 +36,8 @@ class CreateBox(Message[BoxRecord]):
     wait: bool = True
     existing: frozenset[str] | None = None
     """A box of that name is as good, unless it differs in one of these options. None refuses any."""
+    auto_remove: bool = False
+    """See `StoredBox.auto_remove`."""
 
 
 @attrs.frozen

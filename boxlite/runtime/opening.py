@@ -16,6 +16,7 @@ from boxlite.boxes.storage import LocalStorage
 from boxlite.errors import InvalidOptions
 from boxlite.images.actor import ImageActor
 from boxlite.metrics.counters import RuntimeCounters
+from boxlite.pools.pressure import watch_host_memory
 from boxlite.portal.loop import open_asyncio_loop
 from boxlite.runtime.admission import Admission
 from boxlite.runtime.block import UserBlock
@@ -25,6 +26,9 @@ from boxlite.runtime.parts import Parts
 from boxlite.runtime.runtime import Runtime
 from boxlite.runtime.salvage import salvage
 from boxlite.runtime.tree import open_tree
+from boxlite.templates.actor import TemplateActor
+from boxlite.templates.build import Workshop
+from boxlite.templates.files import TemplateFiles
 from boxlite.vmm.local import open_local_engine
 from vmm_ffi.spec import VmmKind
 
@@ -40,6 +44,7 @@ async def open_runtime(
     engine: str = "auto",
     kernel: str | os.PathLike[str] | None = None,
     autostart: bool = True,
+    templates_mib: int = 4096,
 ) -> AsyncIterator[Runtime]:
     """Opens a runtime in any Trio program; leaving the block, in any way, ends its machines and leaves no process.
 
@@ -54,12 +59,16 @@ async def open_runtime(
     `autostart=False` leaves boxes at rest whose restart policy would have them start when a runtime opens: for a
     program that does one thing and ends.
 
+    `templates_mib` is how much room the home's templates may take, from which boxes are restored at their first start;
+    the longest unused go first. With 0 every start is a boot.
+
     What the block raises comes out as it is. Raises `HomeInUse`, `InvalidOptions`, `DiskError` where the home cannot be
     written, `StorageFull`, `StoreFailed` where its database cannot be read, `SocketPathTooLong`, `ZygoteError`, and
     `RuntimeFailed` where the runtime's own actors crash too often.
     """
     where, sockets = find_home(home), find_socket_directory(runtime_dir)
     parts = Parts(where, engine=_engine_kind(engine), kernel=None if kernel is None else Path(kernel))
+    templates_bytes = _room("templates_mib", templates_mib) << 20
     admission = Admission(memory_mib=_budget("memory_mib", memory_mib), cpus=_budget("cpus", cpus))
     open_files = open_ephemeral if ephemeral else open_persistent
     block = UserBlock()
@@ -69,13 +78,19 @@ async def open_runtime(
                 await salvage(where, files.store, local, time.time())
 
             async def make_services(system: Supervisor) -> BoxServices:
+                storage = LocalStorage()
+                keeper = TemplateFiles(where.templates, limit_bytes=templates_bytes, wall_clock=time.time)
+                workshop = Workshop(keeper, local, storage, time.time)
                 return BoxServices(
                     images=await system.start_child(
                         ChildSpec("images", lambda: ImageActor(where.disks, where.builtin))
                     ),
+                    templates=await system.start_child(
+                        ChildSpec("templates", lambda: TemplateActor(workshop, enabled=templates_bytes > 0))
+                    ),
                     parts=parts,
                     engine=local,
-                    storage=LocalStorage(),
+                    storage=storage,
                     store=files.store,
                     admission=admission,
                     counters=RuntimeCounters(),
@@ -84,7 +99,13 @@ async def open_runtime(
                     wall_clock=time.time,
                 )
 
-            async with open_tree(files.boxes, make_services, detachable=not ephemeral, autostart=autostart) as runtime:
+            async with open_tree(
+                files.boxes,
+                make_services,
+                detachable=not ephemeral,
+                autostart=autostart,
+                memory=watch_host_memory,
+            ) as runtime:
                 with block.body():
                     yield runtime
 
@@ -101,6 +122,12 @@ def _engine_kind(engine: str) -> VmmKind | None:
 def _budget(name: str, value: int | None) -> int | None:
     if value is not None and (not isinstance(value, int) or value < 1):
         raise InvalidOptions(f"{name} must be a positive whole number, or None for no bound, and is {value!r}")
+    return value
+
+
+def _room(name: str, value: int) -> int:
+    if not isinstance(value, int) or value < 0:
+        raise InvalidOptions(f"{name} must be a whole number that is not negative, and is {value!r}")
     return value
 
 

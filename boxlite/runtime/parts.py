@@ -53,6 +53,15 @@ class Parts:
         """The kernel that every machine boots; raises `EngineUnavailable`."""
         return await self._kernel.get()
 
+    async def kernel_identity(self) -> str:
+        """A text that no other kernel has; raises what `kernel` raises, or OSError."""
+        kernel = await self.kernel()
+        if self._own_kernel is None:
+            # The name says out of which library it was taken.
+            return kernel.name
+        status = await trio.Path(kernel).stat()
+        return f"{kernel} {status.st_size} {status.st_mtime_ns}"
+
     async def guest_root(self) -> Path:
         """The read-only disk with the agent; raises `GuestBuildFailed` or `DiskError`."""
         return await self._guest_root.get()

@@ -35,11 +35,13 @@ class Decision(enum.Enum):
     PUT_DOWN = "put down"
     """Its machine was to end with its runtime: what is left of it ends now."""
     DISCARD = "discard"
-    """Its removal was under way and is finished."""
+    """Its removal was under way and is finished; or it was of no use beyond its runtime."""
 
 
 def decide(box: StoredBox) -> Decision:
     """By what was stored alone. Whether a process still is the one that was stored, its engine judges."""
+    if box.auto_remove:
+        return Decision.DISCARD
     match box.state:
         case BoxState.REMOVED:
             return Decision.DISCARD

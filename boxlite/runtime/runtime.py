@@ -2,28 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager, suppress
+import secrets
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from typing import TypedDict, Unpack, final
-
-import trio
 
 from actors import ActorRef, Supervisor, Tree
 from boxlite.boxes.box import Box, ask
 from boxlite.boxes.lifecycle import BoxState
 from boxlite.boxes.options import BoxOptions
 from boxlite.boxes.policy import HealthCheck, RestartPolicy
+from boxlite.boxes.removal import remove_at_end
 from boxlite.boxes.services import BoxServices
-from boxlite.errors import BoxNotFound, InvalidOptions, RuntimeClosed
+from boxlite.boxes.text import Text
+from boxlite.errors import InvalidOptions
 from boxlite.images.actor import Prepare, PreparedImage
 from boxlite.images.reference import parse_reference
-from boxlite.metrics.snapshot import BoxMetrics, RuntimeMetrics, measure_boxes, measure_runtime
+from boxlite.metrics.snapshot import (
+    BoxMetrics,
+    PoolMetrics,
+    RuntimeMetrics,
+    measure_boxes,
+    measure_pools,
+    measure_runtime,
+)
+from boxlite.pools.policy import BOOT_TIMEOUT, PoolPolicy
+from boxlite.pools.pool import Pool, open_pool
+from boxlite.pools.pressure import MemoryWatch
+from boxlite.pools.spec import PoolSpec
 from boxlite.runtime.events import EventFeed, Events
 from boxlite.runtime.messages import BoxRecord, CreateBox, FindBox, ListBoxes
+from boxlite.templates.handle import Templates
 from boxlite.vmm.engines import EngineChoice
-
-REMOVE_GRACE = 30.0
-"""Seconds that leaving the block of `open_box` waits for the box to be gone."""
 
 
 class NamedOptions(TypedDict, total=False):
@@ -38,6 +48,18 @@ class NamedOptions(TypedDict, total=False):
     restart: RestartPolicy | str
     health: HealthCheck | None
     detached: bool
+
+
+class PooledOptions(TypedDict, total=False):
+    """The options of the boxes of `Runtime.pool`; see `BoxOptions` for meaning and units."""
+
+    cpus: int
+    memory_mib: int
+    disk_mib: int
+    env: Mapping[str, str]
+    user: str | None
+    restart: RestartPolicy | str
+    health: HealthCheck | None
 
 
 class CreateOptions(NamedOptions, total=False):
@@ -58,13 +80,15 @@ class Runtime:
         supervisors: tuple[Supervisor, ...],
         *,
         detachable: bool,
+        memory: MemoryWatch,
     ) -> None:
-        """For `boxlite.runtime.tree`."""
+        """For `boxlite.runtime.tree`. The last supervisor is that of pools."""
         self._ref = ref
         self._services = services
         self._feed = feed
         self._supervisors = supervisors
         self._detachable = detachable
+        self._memory = memory
 
     async def create(self, image: str, *, wait: bool = True, **options: Unpack[CreateOptions]) -> Box:
         """Creates a box; its first use prepares the image, makes the disk and boots.
@@ -97,8 +121,39 @@ class Runtime:
         try:
             yield box
         finally:
-            with trio.move_on_after(REMOVE_GRACE, shield=True), suppress(RuntimeClosed, BoxNotFound):
-                await box.remove(force=True)
+            await remove_at_end(box)
+
+    @asynccontextmanager
+    async def pool(
+        self,
+        image: str,
+        *,
+        size: int = 4,
+        name: str | None = None,
+        warm_up: Sequence[Text] = ("true",),
+        boot_timeout: float | None = BOOT_TIMEOUT,
+        policy: PoolPolicy | None = None,
+        **options: Unpack[PooledOptions],
+    ) -> AsyncIterator[Pool]:
+        """Keeps `size` boxes ready for the block, so that a caller has one at once:
+
+        async with runtime.pool("builtin/python", size=4) as pool:
+            async with pool.box() as box:
+                ...
+
+        They are started in the background, from now on and whenever one was taken; the block begins at once. At its end
+        those that nobody took are removed. Each of them runs the command `warm_up` before it is ready, whatever comes
+        of it, so that the first command of its user is quick; `()` runs none. Under pressure, when the host runs short
+        of memory or others wait for a share of the budget, the pool keeps fewer.
+
+        Raises `InvalidReference`, `InvalidOptions`, `InvalidCommand`, `OverBudget` where the budget could never hold
+        such a box, and `RuntimeClosed`.
+        """
+        called = f"pool-{secrets.token_hex(4)}" if name is None else name
+        checked = BoxOptions(image=parse_reference(image), name=called, boot_timeout=boot_timeout, **options)
+        spec = PoolSpec(size, checked, warm_up, PoolPolicy() if policy is None else policy)
+        async with open_pool(spec, self._supervisors[-1], self._ref, self._services, self._memory) as pool:
+            yield pool
 
     async def get(self, name: str) -> Box:
         """The box of that name; raises `BoxNotFound`."""
@@ -136,6 +191,11 @@ class Runtime:
         """
         return await ask(self._services.images, Prepare(parse_reference(image)))
 
+    @property
+    def templates(self) -> Templates:
+        """The saved machines in this runtime's home, from which boxes are restored."""
+        return Templates(self._services)
+
     async def engine(self) -> EngineChoice:
         """Which engine runs the boxes, and why; raises `EngineUnavailable`."""
         return await self._services.parts.engine()
@@ -147,6 +207,10 @@ class Runtime:
     def box_metrics(self) -> tuple[BoxMetrics, ...]:
         """Of each box, in the order in which they were created; may be called from any thread."""
         return measure_boxes(self._services.counters)
+
+    def pool_metrics(self) -> tuple[PoolMetrics, ...]:
+        """Of each pool that is open, in the order of their opening; may be called from any thread."""
+        return measure_pools(self._services.counters)
 
     def tree(self) -> tuple[Tree, ...]:
         """The supervisors and their actors at this moment."""

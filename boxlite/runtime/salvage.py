@@ -60,7 +60,7 @@ def _restore(card: Card, directory: Path, now: float) -> StoredBox:
         state = BoxState.RUNNING
     else:
         state = BoxState.STOPPED if (directory / SCRATCH_FILE).exists() else BoxState.CONFIGURED
-    return StoredBox(card.id, card.options, card.created_at, state, cause, now, vm)
+    return StoredBox(card.id, card.options, card.created_at, state, cause, now, vm, auto_remove=card.auto_remove)
 
 
 def _folders(boxes: Path) -> list[Path]:

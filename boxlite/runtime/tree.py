@@ -12,6 +12,7 @@ from actors import ChildSpec, Supervisor, open_supervisor
 from boxlite.boxes.changes import Change
 from boxlite.boxes.messages import Revive
 from boxlite.boxes.services import BoxServices
+from boxlite.pools.pressure import MemoryWatch, watch_nothing
 from boxlite.runtime.actor import RuntimeActor
 from boxlite.runtime.events import EventFeed
 from boxlite.runtime.messages import BoxRecord
@@ -21,16 +22,27 @@ from boxlite.runtime.runtime import Runtime
 
 @asynccontextmanager
 async def open_tree(
-    directory: Path, make_services: Callable[[Supervisor], Awaitable[BoxServices]], *, detachable: bool, autostart: bool
+    directory: Path,
+    make_services: Callable[[Supervisor], Awaitable[BoxServices]],
+    *,
+    detachable: bool,
+    autostart: bool,
+    memory: MemoryWatch = watch_nothing,
 ) -> AsyncIterator[Runtime]:
     """Opens a runtime over the services that `make_services` gives; it starts the image actor under that supervisor.
 
     `directory` has a folder for each box. The boxes that the store holds are recovered first, so that what is stored
     is what is there; then each has its actor, and with `autostart` those whose policy says so start. With `detachable`,
-    boxes may be asked to outlive the runtime. Leaving the block ends everything else.
+    boxes may be asked to outlive the runtime. `memory` tells pools when the host runs short of it. Leaving the block
+    ends everything else.
     """
     feed = EventFeed()
-    async with open_supervisor("runtime") as system, open_supervisor("boxes") as boxes:
+    async with (
+        open_supervisor("runtime") as system,
+        open_supervisor("boxes") as boxes,
+        # A pool whose actor crashes is no reason for the others to end.
+        open_supervisor("pools", intensity=None) as pools,
+    ):
         services = await make_services(system)
         first = services.announce
 
@@ -46,6 +58,6 @@ async def open_tree(
             if starts_again(box) and box.name in records:
                 await records[box.name].ref.tell(Revive())
         try:
-            yield Runtime(ref, services, feed, (system, boxes), detachable=detachable)
+            yield Runtime(ref, services, feed, (system, boxes, pools), detachable=detachable, memory=memory)
         finally:
             feed.close()

@@ -18,7 +18,10 @@ from vmm_ffi.spec import VmRecord
 
 T = TypeVar("T")
 
-_CARD_VERSION = 1
+_CARD_VERSION = 2
+
+_CARD_ADDITIONS: Mapping[int, Mapping[str, Any]] = {1: {"auto_remove": False}, _CARD_VERSION: {}}
+"""The versions that are read, and what each of them has no word for."""
 
 
 class Undecodable(ValueError):
@@ -33,6 +36,8 @@ class Card:
     options: BoxOptions
     created_at: float
     """In seconds since the epoch."""
+    auto_remove: bool = False
+    """See `StoredBox.auto_remove`."""
 
 
 def encode_options(options: BoxOptions) -> str:
@@ -76,20 +81,22 @@ def decode_vm(text: str) -> VmRecord:
 
 def encode_card(card: Card) -> str:
     """What is kept in a box's own directory."""
-    document = {"version": _CARD_VERSION, "id": card.id, "created_at": card.created_at}
+    document = {"version": _CARD_VERSION, **attrs.asdict(card, recurse=False)}
     return _dump(document | {"options": _options_to_json(card.options)})
 
 
 def decode_card(text: str) -> Card:
     """The reverse of `encode_card`; raises `Undecodable`."""
     document = _object(_load(text))
-    if document.get("version") != _CARD_VERSION:
-        raise Undecodable(f"version {document.get('version')!r} of a box's card; this package reads {_CARD_VERSION}")
-    del document["version"]
-    fields = _fields(Card, document)
+    version = document.pop("version", None)
+    if type(version) is not int or version not in _CARD_ADDITIONS:
+        raise Undecodable(f"version {version!r} of a box's card; this package reads up to {_CARD_VERSION}")
+    fields = _fields(Card, {**document, **_CARD_ADDITIONS[version]})
     _require(isinstance(fields["id"], str), "id is a text")
     _require(_is_number(fields["created_at"]) and math.isfinite(fields["created_at"]), "created_at is a time")
-    return Card(fields["id"], _options_from_json(fields["options"]), float(fields["created_at"]))
+    _require(isinstance(fields["auto_remove"], bool), "auto_remove is true or false")
+    options = _options_from_json(fields["options"])
+    return Card(fields["id"], options, float(fields["created_at"]), fields["auto_remove"])
 
 
 def _options_to_json(options: BoxOptions) -> dict[str, Any]:

@@ -36,6 +36,8 @@ _STEPS: tuple[tuple[str, ...], ...] = (
         "ALTER TABLE boxes ADD COLUMN started_at REAL",
         "ALTER TABLE boxes ADD COLUMN config TEXT",
     ),
+    # A runtime that was killed leaves boxes behind that nobody will ask for again.
+    ("ALTER TABLE boxes ADD COLUMN auto_remove INTEGER NOT NULL DEFAULT 0",),
 )
 
 VERSION = len(_STEPS)

@@ -9,7 +9,7 @@ import attrs
 from boxlite.boxes.lifecycle import BoxState
 from boxlite.boxes.options import BoxOptions
 from boxlite.images.config import ImageConfig
-from boxlite.vmm.engine import VmRecord
+from vmm_ffi.spec import VmRecord
 
 
 @attrs.frozen
@@ -34,6 +34,8 @@ class StoredBox:
     """When it was last ready; None while it never was."""
     config: ImageConfig | None = None
     """Of the image that its machine was started from: a tag may lead elsewhere by the time a runtime adopts it."""
+    auto_remove: bool = attrs.field(default=False, kw_only=True)
+    """Whether it is of no use beyond its runtime: the next one removes what is left of it."""
 
     @property
     def name(self) -> str:

@@ -33,6 +33,7 @@ _COLUMNS = (
     "name",
     "options",
     "created_at",
+    "auto_remove",
     "state",
     "cause",
     "changed_at",
@@ -43,7 +44,7 @@ _COLUMNS = (
     "config",
 )
 _ADD = f"INSERT INTO boxes ({', '.join(_COLUMNS)}) VALUES ({', '.join(f':{name}' for name in _COLUMNS)})"
-_CHANGING = _COLUMNS[4:]
+_CHANGING = _COLUMNS[5:]
 _SAVE = f"UPDATE boxes SET {', '.join(f'{name} = :{name}' for name in _CHANGING)} WHERE id = :id"
 _DELETE = "DELETE FROM boxes WHERE id = ?"
 _LOAD = f"SELECT {', '.join(_COLUMNS)} FROM boxes ORDER BY number"
@@ -107,7 +108,7 @@ class SqliteStore:
         """See `BoxStore`."""
         # The card first: a directory with a card and no row becomes a box again, so that neither is ever without.
         if self._directories is not None:
-            write_card(self._directories / box.id, Card(box.id, box.options, box.created_at))
+            write_card(self._directories / box.id, Card(box.id, box.options, box.created_at, box.auto_remove))
         try:
             self._connection.execute(_ADD, _to_row(box))
         except sqlite3.IntegrityError as error:
@@ -201,6 +202,7 @@ def _to_row(box: StoredBox) -> dict[str, str | float | None]:
         "name": box.name,
         "options": encode_options(box.options),
         "created_at": box.created_at,
+        "auto_remove": box.auto_remove,
     }
     return fixed | _to_changes(box)
 
@@ -241,6 +243,7 @@ def _from_row(row: tuple[object, ...]) -> StoredBox:
         stopped_by_hand=bool(_number(fields, "stopped_by_hand")),
         started_at=None if fields["started_at"] is None else _number(fields, "started_at"),
         config=None if config is None else decode_config(_text(fields, "config")),
+        auto_remove=bool(_number(fields, "auto_remove")),
     )
 
 

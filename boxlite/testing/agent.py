@@ -7,10 +7,12 @@ import re
 import signal
 from collections import deque
 
+import attrs
 import trio
 
 from boxlite.testing.clock import GuestClock
 from boxlite.testing.execution import Execution
+from boxlite.testing.identity import Identity, IdentityState
 from boxlite.testing.programs import Process, Programs
 from proto.boxlite.v1 import Disk, ExecStart, ExecutionInfo, StartFailed, StartFailure
 
@@ -19,6 +21,9 @@ KEPT = 64
 
 KEPT_BYTES = 8 << 20
 """How much output of ended executions is kept, as in the guest."""
+
+MIN_ENTROPY = 32
+"""Bytes that Guest.Restore needs, as in the guest."""
 
 MAX_ARGUMENTS = 2 << 20
 """Bytes of arguments and environment that the guest's kernel takes."""
@@ -36,27 +41,61 @@ class UnknownExecution(Refusal):
     """No execution has this id, or not any more."""
 
 
-class Agent:
-    """State of one guest, from its boot to its end. Its commands run in the nursery `tasks`."""
+@attrs.frozen
+class AgentState:
+    """What a saved machine's memory holds of its agent."""
 
-    def __init__(self, clock: GuestClock, programs: Programs, tasks: trio.Nursery) -> None:
+    disks: frozenset[str] | None
+    container: bool
+    frozen: bool
+    identity: IdentityState
+
+
+class Agent:
+    """State of one guest, from its boot or restore to its end. Its commands run in the nursery `tasks`."""
+
+    def __init__(self, clock: GuestClock, programs: Programs, tasks: trio.Nursery, identity: Identity) -> None:
         self._clock = clock
         self._programs = programs
         self._tasks = tasks
+        self._identity = identity
         self._disks: frozenset[str] | None = None
         self._container = False
+        self._frozen = False
+        self._was_frozen = False
         self._executions: dict[str, Execution] = {}
         self._over: deque[str] = deque()
         self._pids = 1
 
-    def init_guest(self, unix_time_ns: int, disks: list[Disk]) -> None:
+    def save(self) -> AgentState:
+        """What goes into a saved machine."""
+        return AgentState(self._disks, self._container, self._frozen, self._identity.save())
+
+    def load(self, state: AgentState) -> None:
+        """It goes on where a saved one was."""
+        self._disks, self._container = state.disks, state.container
+        self._frozen = self._was_frozen = state.frozen
+        self._identity.load(state.identity)
+
+    @property
+    def frozen(self) -> bool:
+        """Whether it is between Guest.Freeze and Guest.Restore."""
+        return self._frozen
+
+    def check_awake(self) -> None:
+        """Raises `Refusal` between Guest.Freeze and Guest.Restore."""
+        if self._frozen:
+            raise Refusal("the machine is frozen: Guest.Restore comes first")
+
+    def init_guest(self, unix_time_ns: int, entropy: bytes, disks: list[Disk]) -> None:
         """Guest.Init; raises `Refusal`."""
         if self._disks is not None:
             raise Refusal("Guest.Init is called once")
         self._disks = frozenset(disk.serial for disk in disks)
+        self._identity.reseed(entropy)
         self._clock.set_date(unix_time_ns / 1e9)
 
-    def init_container(self, image_disk: str, scratch_disk: str) -> None:
+    def init_container(self, image_disk: str, scratch_disk: str, hostname: str, machine_id: str) -> None:
         """Container.Init; raises `Refusal`."""
         for serial in (image_disk, scratch_disk):
             if serial not in (self._disks or ()):
@@ -64,6 +103,24 @@ class Agent:
         if self._container:
             raise Refusal("Container.Init is called once")
         self._container = True
+        self._identity.name(hostname, machine_id)
+
+    def freeze(self) -> None:
+        """Guest.Freeze; raises `Refusal`."""
+        if not self._container or self._was_frozen:
+            raise Refusal("Guest.Freeze is called once, after Container.Init")
+        self._frozen = self._was_frozen = True
+
+    def restore(self, unix_time_ns: int, entropy: bytes, hostname: str, machine_id: str) -> None:
+        """Guest.Restore; raises `Refusal`."""
+        if not self._frozen:
+            raise Refusal("Guest.Restore is called once, after Guest.Freeze")
+        if len(entropy) < MIN_ENTROPY:
+            raise Refusal(f"at least {MIN_ENTROPY} bytes of entropy")
+        self._identity.reseed(entropy)
+        self._clock.set_date(unix_time_ns / 1e9)
+        self._identity.name(hostname, machine_id)
+        self._frozen = False
 
     def start(self, start: ExecStart) -> Execution | StartFailed:
         """Starts a command; raises `Refusal`. One that is not found has run and failed, as in a shell."""
@@ -83,6 +140,7 @@ class Agent:
             env,
             programs=self._programs,
             clock=self._clock,
+            identity=self._identity,
             stdin=execution.input,
             stdout=execution.stdout,
             stderr=execution.stderr,

@@ -25,6 +25,14 @@ class Stage(enum.StrEnum):
     """Guest.Init."""
     CONTAINER = "container"
     """Container.Init."""
+    FREEZE = "freeze"
+    """Guest.Freeze."""
+    SAVE = "save"
+    """The engine saves it."""
+    LOAD = "load"
+    """The engine gives it a saved state, in place of a boot."""
+    RESTORE = "restore"
+    """Guest.Restore."""
     EXEC = "exec"
     """A command starts."""
     INPUT = "input"
@@ -85,6 +93,10 @@ POSSIBLE: Mapping[Stage, frozenset[FaultKind]] = MappingProxyType(
         _S.READY: _IN_GUEST | {_K.DROP, _K.LIE},
         _S.INIT: _IN_CALL,
         _S.CONTAINER: _IN_CALL,
+        _S.FREEZE: _IN_CALL,
+        _S.SAVE: _ANYWHERE | {_K.REFUSE},
+        _S.LOAD: _IN_GUEST | {_K.REFUSE},
+        _S.RESTORE: _IN_CALL,
         _S.EXEC: _IN_CALL,
         _S.INPUT: _IN_CALL,
         _S.OUTPUT: _IN_STREAM | {_K.SPLIT},

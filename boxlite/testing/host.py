@@ -17,10 +17,13 @@ from boxlite.errors import StorageFull
 from boxlite.images.config import ImageConfig
 from boxlite.store.records import BoxStore
 from boxlite.store.sqlite import SqliteStore
+from boxlite.templates.store import Template, TemplateInfo
+from boxlite.testing.agent import AgentState
 from boxlite.testing.faults import Fault, FaultKind, FaultPlan, Stage
 from boxlite.testing.machine import Machine, MachineSnapshot
 from boxlite.testing.process import HostProcess
 from boxlite.testing.programs import PROGRAMS, Programs
+from boxlite.vmm.engine import Snapshot
 from boxlite.vmm.process import VmExit
 from vmm_ffi.spec import InstanceSpec, ProcessIdentity, VmRecord
 
@@ -47,11 +50,31 @@ class BoxFiles:
     """What it wrote at the end."""
 
 
+@attrs.frozen
+class SavedMachine:
+    """What `Vm.save` wrote: a state that is good for machines of the same size over the same memory."""
+
+    agent: AgentState
+    memory: Path
+    cpus: int
+    memory_mib: int
+
+    def fits(self, spec: InstanceSpec, memory: Path) -> bool:
+        """Whether a machine of this specification and memory can go on from it."""
+        return (self.cpus, self.memory_mib, self.memory) == (spec.cpus, spec.memory_mib, memory)
+
+
 class Disk:
-    """The file system: whether it has room."""
+    """The file system: whether it has room, and the files of boxes and saved machines."""
 
     def __init__(self) -> None:
         self.boxes: dict[Path, BoxFiles] = {}
+        self.memories: set[Path] = set()
+        """The memory of machines that may be saved, and of those that were."""
+        self.snapshots: dict[Path, SavedMachine] = {}
+        """By the path of the state. Who takes one away, or its memory, damages the snapshot."""
+        self.templates: dict[str, tuple[Template, TemplateInfo]] = {}
+        """By their names."""
         self._full_until = -inf
 
     @property
@@ -183,11 +206,11 @@ class SimulatedHost:
         if self._process is process:
             self._process = None
 
-    def make_machine(self, spec: InstanceSpec, *, detached: bool) -> Machine:
+    def make_machine(self, spec: InstanceSpec, *, detached: bool, restore: Snapshot | None) -> Machine:
         """A machine that does not run yet."""
         identity = self._identify()
         keeper = self._identify() if detached else None
-        return Machine(self, spec, VmRecord(identity, keeper, f"/simulated/sockets/{identity.pid}"))
+        return Machine(self, spec, VmRecord(identity, keeper, f"/simulated/sockets/{identity.pid}"), restore)
 
     def start(self, machine: Machine) -> None:
         """It runs from now on, in this host's nursery."""

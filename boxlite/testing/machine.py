@@ -11,6 +11,7 @@ import trio
 from boxlite.testing.agent import Agent
 from boxlite.testing.clock import GuestClock
 from boxlite.testing.faults import Fault, FaultKind, Stage
+from boxlite.testing.identity import Identity
 from boxlite.vmm.console import Console
 from boxlite.vmm.process import VmExit
 from vmm_ffi.spec import InstanceSpec, VmRecord
@@ -18,6 +19,7 @@ from vmm_ffi.spec import InstanceSpec, VmRecord
 if TYPE_CHECKING:
     from boxlite.testing.host import SimulatedHost
     from boxlite.testing.session import SimulatedSession
+    from boxlite.vmm.engine import Snapshot
 
 KILLED = VmExit(signal=9)
 POWERED_OFF = VmExit(code=0)
@@ -43,8 +45,9 @@ class Machine:
     `exit` says how it ended; None while it runs.
     """
 
-    def __init__(self, host: SimulatedHost, spec: InstanceSpec, record: VmRecord) -> None:
+    def __init__(self, host: SimulatedHost, spec: InstanceSpec, record: VmRecord, restore: Snapshot | None) -> None:
         self.box = spec.box_id
+        self.spec = spec
         self.record = record
         self.console = Console()
         self.clock = GuestClock()
@@ -53,6 +56,8 @@ class Machine:
         self.agent: Agent | None = None
         self.session: SimulatedSession | None = None
         self._host = host
+        self._restore = restore
+        self._not_restored = ""
         self._serves = trio.Event()
         self._tasks: trio.Nursery | None = None
         self._lost_at = -inf
@@ -69,28 +74,61 @@ class Machine:
         )
 
     async def run(self) -> None:
-        """Boots, and lives until it ends."""
+        """Boots or is restored, and lives until it ends."""
         async with trio.open_nursery() as self._tasks:
-            self.console.feed(b"simulated kernel\n")
-            await self.come_to(Stage.KERNEL)
-            await self.come_to(Stage.AGENT)
-            if self.exit is None:
-                self.console.feed(b"simulated agent\n")
-                self.agent = Agent(self.clock, self._host.programs, self._tasks)
-                self._serves.set()
-                await self.ended.wait()
+            if self._restore is None:
+                await self._boot(self._tasks)
+            else:
+                await self._go_on(self._tasks, self._restore)
+            await self.ended.wait()
             self._tasks.cancel_scope.cancel()
 
     async def wait_serving(self) -> Agent:
-        """The agent, once it takes connections, and the host's last one is forgotten."""
+        """The agent, once it takes connections, and the host's last one is forgotten.
+
+        Raises OSError where the saved machine could not be restored.
+        """
         await self._serves.wait()
+        if self.agent is None:
+            raise OSError(self._not_restored)
         await self.clock.wait_running()
         rest = self._lost_at + RECONNECT - trio.current_time()
         if rest > 0:
             await trio.sleep(rest)
             await self.clock.wait_running()
-        assert self.agent is not None
         return self.agent
+
+    async def _boot(self, tasks: trio.Nursery) -> None:
+        self.console.feed(b"simulated kernel\n")
+        await self.come_to(Stage.KERNEL)
+        await self.come_to(Stage.AGENT)
+        if self.exit is None:
+            self.console.feed(b"simulated agent\n")
+            self.agent = self._make_agent(tasks)
+            self._serves.set()
+
+    async def _go_on(self, tasks: trio.Nursery, snapshot: Snapshot) -> None:
+        fault = await self.come_to(Stage.LOAD)
+        saved = self._host.disk.snapshots.get(snapshot.state)
+        if fault is not None:
+            self._not_restored = "the machine cannot be restored: the simulated engine refuses the saved state"
+        elif (
+            saved is None
+            or snapshot.memory not in self._host.disk.memories
+            or not saved.fits(self.spec, snapshot.memory)
+        ):
+            self._not_restored = (
+                "the machine cannot be restored: the simulated engine makes no sense of the saved state"
+            )
+            self.console.feed(b"simulated engine: load of migration failed\n")
+            self.end(VmExit(code=1))
+        else:
+            self.agent = self._make_agent(tasks)
+            self.agent.load(saved.agent)
+        self._serves.set()
+
+    def _make_agent(self, tasks: trio.Nursery) -> Agent:
+        return Agent(self.clock, self._host.programs, tasks, Identity(self._host.random.randbytes(32)))
 
     async def come_to(self, stage: Stage) -> Fault | None:
         """Takes its time, and suffers the fault that strikes at this stage.

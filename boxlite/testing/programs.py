@@ -15,6 +15,7 @@ from typing import TypeAlias, final
 import trio
 
 from boxlite.testing.clock import GuestClock
+from boxlite.testing.identity import Identity
 from boxlite.testing.input import InputStream
 from boxlite.testing.output import CHUNK, OutputStream
 
@@ -38,6 +39,7 @@ class Process:
         *,
         programs: Programs,
         clock: GuestClock,
+        identity: Identity,
         stdin: InputStream | None,
         stdout: OutputStream,
         stderr: OutputStream,
@@ -45,6 +47,7 @@ class Process:
         self.argv = argv
         self.env = env
         self.clock = clock
+        self.identity = identity
         self.ignored: set[int] = set()
         self._programs = programs
         self._stdin = stdin
@@ -76,6 +79,7 @@ class Process:
             self.env,
             programs=self._programs,
             clock=self.clock,
+            identity=self.identity,
             stdin=self._stdin,
             stdout=self._stderr if to_stderr else self._stdout,
             stderr=self._stderr,
@@ -113,6 +117,14 @@ async def _echo(process: Process) -> int:
 
 
 async def _cat(process: Process) -> int:
+    for path in process.argv[1:]:
+        text = process.identity.read(path)
+        if text is None:
+            await process.write(f"cat: {path}: No such file or directory\n".encode(), stderr=True)
+            return 1
+        await process.write(text.encode())
+    if process.argv[1:]:
+        return 0
     while data := await process.read():
         await process.write(data)
     return 0
@@ -176,4 +188,5 @@ PROGRAMS: Programs = MappingProxyType(
         "sh": _sh,
     }
 )
-"""`true`, `false`, `echo`, `cat`, `sleep N`, `seq FIRST LAST`, `yes`, `date +%s`, and a very small `sh -c`."""
+"""`true`, `false`, `echo`, `cat` (of its input, or of what `boxlite.testing.identity` has), `sleep N`,
+`seq FIRST LAST`, `yes`, `date +%s`, and a very small `sh -c`."""

@@ -61,6 +61,10 @@ class SimulatedParts:
         """See `HostParts`."""
         return _ROOT / "kernel"
 
+    async def kernel_identity(self) -> str:
+        """See `HostParts`."""
+        return "simulated"
+
     async def guest_root(self) -> Path:
         """See `HostParts`."""
         return _ROOT / "guest-root.ext4"
@@ -89,6 +93,22 @@ class SimulatedStorage:
             self._host.disk.check()
             files.scratch = True
         return directory / "scratch.ext4"
+
+    async def has_scratch(self, directory: Path) -> bool:
+        """See `Storage`."""
+        await self._host.take_time()
+        return self._host.disk.boxes[directory].scratch
+
+    async def copy_scratch(self, source: Path, directory: Path) -> Path:
+        """See `Storage`."""
+        return await self.make_scratch(directory, 0)
+
+    async def remove_scratch(self, directory: Path) -> None:
+        """See `Storage`."""
+        await self._host.take_time()
+        files = self._host.disk.boxes.get(directory)
+        if self._process.alive and files is not None:
+            files.scratch = False
 
     async def remove(self, directory: Path) -> None:
         """See `Storage`."""

@@ -73,17 +73,33 @@ class SimulatedSession:
 
     async def init_guest(self, *, unix_time_ns: int, entropy: bytes, disks: Sequence[Disk]) -> None:
         """See `GuestSession`."""
-        await self._call(Stage.INIT, lambda agent: agent.init_guest(unix_time_ns, list(disks)))
+        await self._call(Stage.INIT, lambda agent: agent.init_guest(unix_time_ns, entropy, list(disks)))
 
     async def init_container(self, *, image_disk: str, scratch_disk: str, hostname: str, machine_id: str) -> None:
         """See `GuestSession`."""
-        await self._call(Stage.CONTAINER, lambda agent: agent.init_container(image_disk, scratch_disk))
+        await self._call(
+            Stage.CONTAINER, lambda agent: agent.init_container(image_disk, scratch_disk, hostname, machine_id)
+        )
+
+    async def freeze(self) -> None:
+        """See `GuestSession`."""
+        await self._call(Stage.FREEZE, lambda agent: agent.freeze())
+
+    async def restore(
+        self, *, unix_time_ns: int, entropy: bytes, hostname: str, machine_id: str, mac_address: bytes = b""
+    ) -> None:
+        """See `GuestSession`."""
+        await self._call(
+            Stage.RESTORE, lambda agent: agent.restore(unix_time_ns, entropy, hostname, machine_id), even_frozen=True
+        )
 
     async def ping(self, payload: bytes = b"") -> PingReply:
         """See `GuestSession`."""
         uptime = self._machine.clock.now()
         return await self._call(
-            Stage.CALL, lambda _: PingReply(payload=payload, protocol=PROTOCOL, uptime_ns=round(uptime * 1e9))
+            Stage.CALL,
+            lambda _: PingReply(payload=payload, protocol=PROTOCOL, uptime_ns=round(uptime * 1e9)),
+            even_frozen=True,
         )
 
     async def set_clock(self, unix_time_ns: int) -> None:
@@ -96,6 +112,8 @@ class SimulatedSession:
             await self._machine.clock.wait_running()
             fault = await self._machine.come_to(Stage.SHUTDOWN)
             self._refuse_if(fault is not None and fault.kind is FaultKind.REFUSE)
+            if self._agent.frozen:
+                raise GuestRefused(self._machine.box, "the machine is frozen: Guest.Restore comes first")
             if fault is not None and fault.kind is FaultKind.LIE:
                 return
             await self._agent.stop(grace)
@@ -170,8 +188,10 @@ class SimulatedSession:
         if scope.cancelled_caught:
             raise self._portal_lost()
 
-    async def _call(self, stage: Stage, work: Callable[[Agent], T]) -> T:
+    async def _call(self, stage: Stage, work: Callable[[Agent], T], *, even_frozen: bool = False) -> T:
         async def answer() -> T:
+            if not even_frozen:
+                self._agent.check_awake()
             return work(self._agent)
 
         with self.connected():

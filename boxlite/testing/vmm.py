@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import signal
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import final
 
@@ -13,11 +14,12 @@ import trio
 
 from boxlite.errors import VmGone, ZygoteError
 from boxlite.testing.faults import FaultKind, Stage
-from boxlite.testing.host import BoxFiles, SimulatedHost
+from boxlite.testing.host import BoxFiles, Disk, SavedMachine, SimulatedHost
 from boxlite.testing.machine import KILLED, POWERED_OFF, Machine
 from boxlite.testing.process import HostProcess
 from boxlite.testing.session import SimulatedSession
 from boxlite.vmm.console import Console
+from boxlite.vmm.engine import Snapshot
 from boxlite.vmm.process import VmExit
 from vmm_ffi.spec import AGENT_PORT, READY_PORT, InstanceSpec, PortSpec, VmRecord
 
@@ -26,8 +28,10 @@ from vmm_ffi.spec import AGENT_PORT, READY_PORT, InstanceSpec, PortSpec, VmRecor
 class SimulatedVm:
     """`boxlite.vmm.engine.Vm` of a simulated machine. Made by `SimulatedVmm` alone."""
 
-    def __init__(self, machine: Machine) -> None:
+    def __init__(self, machine: Machine, disk: Disk, memory: Path | None) -> None:
         self._machine = machine
+        self._disk = disk
+        self._memory = memory
         self._session: SimulatedSession | None = None
         self._owner_died = trio.Event()
         self._released = False
@@ -93,6 +97,20 @@ class SimulatedVm:
         if obeys:
             self._machine.end(POWERED_OFF)
 
+    async def save(self, state: Path) -> None:
+        """See `Vm`."""
+        if self._memory is None:
+            raise ValueError("a machine whose memory is in no file cannot be saved")
+        self.hang_up()
+        await self._control(Stage.SAVE)
+        if self._disk.full:
+            raise OSError(errno.ENOSPC, "the simulated disk is full")
+        agent, spec = self._machine.agent, self._machine.spec
+        if agent is None or self._memory not in self._disk.memories:
+            raise OSError("the simulated machine has not booted")
+        self._disk.snapshots[state] = SavedMachine(agent.save(), self._memory, spec.cpus, spec.memory_mib)
+        self._machine.clock.pause()
+
     def kill(self, signal_number: int = signal.SIGKILL) -> None:
         """See `Vm`."""
         if not self._owner_died.is_set():
@@ -149,9 +167,17 @@ class SimulatedVmm:
         self._process = process
 
     @asynccontextmanager
-    async def launch(self, spec: InstanceSpec, *, directory: Path, detached: bool) -> AsyncIterator[SimulatedVm]:
+    async def launch(
+        self,
+        spec: InstanceSpec,
+        *,
+        directory: Path,
+        detached: bool,
+        memory: Path | None = None,
+        restore: Snapshot | None = None,
+    ) -> AsyncIterator[SimulatedVm]:
         """See `Engine`."""
-        machine = self._host.make_machine(spec, detached=detached)
+        machine = self._host.make_machine(spec, detached=detached, restore=restore)
         sockets = machine.record.sockets
         # As the real engine does, which catches a specification that could not be honoured.
         attrs.evolve(spec, ports=(PortSpec(AGENT_PORT, f"{sockets}.agent"), PortSpec(READY_PORT, f"{sockets}.ready")))
@@ -164,8 +190,9 @@ class SimulatedVmm:
             files.record, files.exit = machine.record, None
         if machine.exit is None:
             self._host.start(machine)
-        async with self._hold(machine) as vm:
-            yield vm
+        with self._memory(memory):
+            async with self._hold(machine, memory) as vm:
+                yield vm
 
     @asynccontextmanager
     async def adopt(self, record: VmRecord, *, directory: Path) -> AsyncIterator[SimulatedVm]:
@@ -193,9 +220,23 @@ class SimulatedVmm:
                 how = files.exit if files.record == candidate else None
         return how
 
+    @contextmanager
+    def _memory(self, memory: Path | None) -> Iterator[None]:
+        """A file for the block, which stays where a snapshot has been made over it."""
+        memories, snapshots = self._host.disk.memories, self._host.disk.snapshots
+        if memory is None:
+            yield
+            return
+        memories.add(memory)
+        try:
+            yield
+        finally:
+            if self._process.alive and not any(saved.memory == memory for saved in snapshots.values()):
+                memories.discard(memory)
+
     @asynccontextmanager
-    async def _hold(self, machine: Machine) -> AsyncIterator[SimulatedVm]:
-        vm = SimulatedVm(machine)
+    async def _hold(self, machine: Machine, memory: Path | None = None) -> AsyncIterator[SimulatedVm]:
+        vm = SimulatedVm(machine, self._host.disk, memory)
         self._process.on_death(vm.owner_died)
         try:
             yield vm

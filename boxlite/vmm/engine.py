@@ -53,7 +53,8 @@ class Vm(Protocol):
         """Waits until the guest has connected, and gives the session; each call gives a new one.
 
         The first call on a launched machine also waits for the ready notice and checks it; on a restored one, it
-        waits until it runs. Raises OSError or ValueError where the guest hangs up or talks nonsense. It does not end
+        loads the saved state, and waits until it runs. Raises OSError where that state is damaged, or is not of a
+        machine like this one; OSError or ValueError where the guest hangs up or talks nonsense. It does not end
         when the machine ends: the caller races the two.
         """
 
@@ -78,8 +79,9 @@ class Vm(Protocol):
     async def save(self, state: Path) -> None:
         """Stops its processors for good and writes what they and its devices hold into a new file.
 
-        Only for one that was launched with `memory`, which is complete with it: then both are a `Snapshot`, together
-        with the content that its disks have now. Raises OSError.
+        Only for one that was launched with `memory`, else ValueError; its memory is complete with it, and both are a
+        `Snapshot`, together with the content that its disks have now. Hangs up first. Raises OSError, and leaves no
+        file then.
         """
 
     def kill(self, signal_number: int = signal.SIGKILL) -> None:
@@ -103,8 +105,10 @@ class Engine(Protocol):
     ) -> AbstractAsyncContextManager[Vm]:
         """Spawns a machine; leaving the block kills it, unless it was released.
 
-        With `memory`, its memory is a new file of that name, for `Vm.save`. With `restore`, it goes on where the saved
-        one was: `spec` must be that one's but for names and paths, with disks of the same content.
+        With `memory`, its memory is a new file of that name, for `Vm.save`; where it was not saved, leaving the block
+        removes the file. With `restore`, it goes on where the saved one was: `spec` must be that one's but for names
+        and paths, with disks of the same content, and the files of the snapshot must not be changed while it runs,
+        but may be moved and removed.
 
         The engine adds the ports and their nonce to `spec`. A detached one writes its identity, its console and its
         exit into files of `directory`. Raises `ZygoteError`, OSError where a file or descriptor is missing, or

@@ -35,6 +35,10 @@ class EngineChoice:
     reason: str
     reconnect_in_ms: bool = False
     """See `InstanceSpec`."""
+    release: str = ""
+    """All that the program says of its version."""
+    processor: str = ""
+    """A digest of the host's processor, where guests see it: with KVM, or where they measure its time stamp counter."""
 
 
 def choose_engine(facts: HostFacts, wanted: VmmKind | None = None) -> EngineChoice:
@@ -70,6 +74,8 @@ def choose_engine(facts: HostFacts, wanted: VmmKind | None = None) -> EngineChoi
         kernel_library=None if facts.kernel else facts.kernel_library,
         reason=reason,
         reconnect_in_ms=facts.qemu_version is not None and facts.qemu_version >= RECONNECT_MS_SINCE,
+        release=facts.qemu_release,
+        processor=facts.processor if accelerator is Accelerator.KVM or facts.tsc_khz is None else "",
     )
 
 

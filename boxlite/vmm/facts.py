@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import os
 import platform
@@ -23,7 +24,8 @@ _KVM = "/dev/kvm"
 _VIRTUALIZATION_FLAGS = frozenset({"vmx", "svm"})
 _STEADY_TSC_FLAGS = frozenset({"hypervisor", "constant_tsc", "nonstop_tsc", "tsc_known_freq"})
 _SYSTEM_LIBRARIES = ("/usr/local/lib64", "/usr/local/lib", "/usr/lib64", "/usr/lib", "/usr/lib/x86_64-linux-gnu")
-_VERSION = re.compile(rb"version (\d+)\.(\d+)")
+_VERSION = re.compile(r"version (\d+)\.(\d+)", re.ASCII)
+_MODEL_FIELDS = ("vendor_id", "cpu family", "model", "model name", "stepping", "flags")
 
 
 @attrs.frozen
@@ -43,6 +45,10 @@ class HostFacts:
     qemu: Path | None = None
     qemu_version: tuple[int, int] | None = None
     """Major and minor; None also when the program does not say."""
+    qemu_release: str = ""
+    """All that the program says of its version, the distribution's part included; empty when it does not say."""
+    processor: str = ""
+    """A digest of the processor's model and features; empty where /proc/cpuinfo is not to be had."""
     kernel: Path | None = None
     """The user's own: an ELF file with a PVH entry."""
     kernel_library: Path | None = None
@@ -63,6 +69,7 @@ async def gather_facts(
             )
     cpuinfo = _cpuinfo()
     program = qemu or _which(QEMU)
+    release = "" if program is None else await _qemu_release(program)
     return HostFacts(
         system=platform.system(),
         machine=platform.machine(),
@@ -70,7 +77,9 @@ async def gather_facts(
         tsc_khz=tsc_khz(cpuinfo),
         kvm_problem=_kvm_problem(),
         qemu=program,
-        qemu_version=None if program is None else await _qemu_version(program),
+        qemu_version=_version_in(release),
+        qemu_release=release,
+        processor=processor(cpuinfo),
         kernel=kernel,
         kernel_library=kernel_library or next(_kernel_libraries(), None),
     )
@@ -109,6 +118,14 @@ def tsc_khz(cpuinfo: str) -> int | None:
         return None
 
 
+def processor(cpuinfo: str) -> str:
+    """A digest of what a guest may find out about the processor: its model and its features, and not its speed."""
+    if not cpuinfo:
+        return ""
+    text = "\n".join(_cpuinfo_field(cpuinfo, name) for name in _MODEL_FIELDS)
+    return hashlib.sha256(text.encode(errors="replace")).hexdigest()[:16]
+
+
 def _cpuinfo_field(cpuinfo: str, name: str) -> str:
     for line in cpuinfo.splitlines():
         key, _, value = line.partition(":")
@@ -125,12 +142,17 @@ def _kvm_problem() -> str | None:
     return None
 
 
-async def _qemu_version(program: Path) -> tuple[int, int] | None:
+async def _qemu_release(program: Path) -> str:
+    """The first line of what it prints; empty where it cannot be run, or fails."""
     try:
         done = await trio.run_process([program, "--version"], capture_stdout=True, stderr=subprocess.DEVNULL)
     except (OSError, subprocess.CalledProcessError):
-        return None
-    match = _VERSION.search(done.stdout)
+        return ""
+    return done.stdout.decode(errors="replace").partition("\n")[0].strip()
+
+
+def _version_in(release: str) -> tuple[int, int] | None:
+    match = _VERSION.search(release)
     return None if match is None else (int(match[1]), int(match[2]))
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import signal
 import stat
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Final, final
@@ -20,17 +21,21 @@ from boxlite.portal.interface import GuestSession
 from boxlite.portal.session import open_session
 from boxlite.portal.transport import GuestSocket, listen
 from boxlite.vmm.console import Console
+from boxlite.vmm.engine import Snapshot
 from boxlite.vmm.kept import AGENT, MONITOR, READY, KeptProcess, put_down, read_record, remove_sockets, watch
+from boxlite.vmm.migration import load_state, save_state
 from boxlite.vmm.process import VmExit, VmProcess
-from boxlite.vmm.qmp import Monitor
+from boxlite.vmm.qmp import Monitor, MonitorError
 from boxlite.vmm.ready import read_notice
+from boxlite.vmm.together import together
 from boxlite.vmm.zygote import Zygote, open_zygote
-from vmm_ffi.spec import AGENT_PORT, READY_PORT, InstanceSpec, Keep, PortSpec, VmRecord
+from vmm_ffi.spec import AGENT_PORT, READY_PORT, InstanceSpec, Keep, MemoryFile, PortSpec, VmRecord
 
 KILL_SECONDS: Final = 10.0
 """How long a killed virtual machine has to be gone."""
 
 _END_SECONDS = 2.0
+_LAST_LINES = 4
 _SPARE_DESCRIPTORS = 4
 
 
@@ -54,15 +59,22 @@ class LocalVm:
         *,
         agent: GuestSocket,
         monitor: GuestSocket,
-        ready: _ReadyPort | None,
         loop: trio_asyncio.TrioEventLoop,
+        ready: _ReadyPort | None = None,
+        state: Path | None = None,
+        on_saved: Callable[[], object] | None = None,
     ) -> None:
-        """Without `ready` it is ready already."""
+        """It waits for the saved `state`, or boots and will send its notice to `ready`; without both it runs.
+
+        Without `on_saved` it cannot be saved.
+        """
         self.record = record
         self._box = box
         self._process = process
         self._agent = agent
         self._ready = ready
+        self._state = state
+        self._on_saved = on_saved
         self._monitor = Monitor(monitor)
         self._loop = loop
         self._session: GuestSession | None = None
@@ -85,17 +97,9 @@ class LocalVm:
     async def connect(self) -> GuestSession:
         """See `Vm`. Hangs up on the session before, if that is not closed yet, since the guest serves one at a time."""
         self._hang_up()
-        connected = await self._agent.accept()
-        try:
-            if self._ready is not None:
-                with await self._ready.socket.accept() as notice:
-                    await read_notice(notice, self._ready.nonce)
-                self._ready = None
-        except BaseException:
-            connected.close()
-            raise
-        self._session = session = await open_session(self._loop, connected, self._box)
-        return session
+        if self._state is None:
+            return await self._connect()
+        return await self._restore(self._state)
 
     async def pause(self) -> None:
         """See `Vm`."""
@@ -115,6 +119,14 @@ class LocalVm:
         # disks' caches back, as a switch of the power would after a press.
         await self._command("quit")
 
+    async def save(self, state: Path) -> None:
+        """See `Vm`."""
+        if self._on_saved is None:
+            raise ValueError("a machine whose memory is in no file cannot be saved")
+        self._hang_up()
+        await save_state(self._monitor, state)
+        self._on_saved()
+
     def kill(self, signal_number: int = signal.SIGKILL) -> None:
         """See `Vm`."""
         self._process.kill(signal_number)
@@ -133,6 +145,52 @@ class LocalVm:
             self.kill()
             with trio.move_on_after(KILL_SECONDS, shield=True):
                 await self.wait()
+
+    async def _restore(self, state: Path) -> GuestSession:
+        loaded, connected = trio.Event(), list[GuestSession]()
+
+        async def load() -> None:
+            try:
+                await load_state(self._monitor, state)
+            except MonitorError as error:
+                # QEMU says on the console what it does not understand, and ends.
+                with trio.move_on_after(_END_SECONDS):
+                    await self.wait()
+                said = self.console.tail(_LAST_LINES)
+                raise MonitorError(
+                    f"the machine cannot be restored: {error}" + (f": {said}" if said else "")
+                ) from error
+            self._state = None
+            loaded.set()
+
+        async def connect() -> None:
+            try:
+                connected.append(await self._connect())
+            except Exception:
+                # If that is because QEMU has ended, the other one knows more.
+                await loaded.wait()
+                raise
+
+        try:
+            # QEMU has connected before it has a state, so what the guest is to hear first waits there already.
+            await together(load, connect)
+        except BaseException:
+            self._hang_up()
+            raise
+        return connected[0]
+
+    async def _connect(self) -> GuestSession:
+        connected = await self._agent.accept()
+        try:
+            if self._ready is not None:
+                with await self._ready.socket.accept() as notice:
+                    await read_notice(notice, self._ready.nonce)
+                self._ready = None
+        except BaseException:
+            connected.close()
+            raise
+        self._session = session = await open_session(self._loop, connected, self._box)
+        return session
 
     async def _command(self, command: str) -> None:
         """Raises OSError; the end of the machine is one of the ways to do what "quit" says."""
@@ -174,7 +232,15 @@ class LocalEngine:
         self._sockets = sockets
 
     @asynccontextmanager
-    async def launch(self, spec: InstanceSpec, *, directory: Path, detached: bool) -> AsyncIterator[LocalVm]:
+    async def launch(
+        self,
+        spec: InstanceSpec,
+        *,
+        directory: Path,
+        detached: bool,
+        memory: Path | None = None,
+        restore: Snapshot | None = None,
+    ) -> AsyncIterator[LocalVm]:
         """See `Engine`."""
         nonce = secrets.token_hex(16)
         path = str(self._sockets / secrets.token_hex(6))
@@ -182,14 +248,22 @@ class LocalEngine:
             spec,
             ports=(PortSpec(AGENT_PORT, path + AGENT, reconnect=True), PortSpec(READY_PORT, path + READY)),
             kernel_args=(*spec.kernel_args, f"boxlite.nonce={nonce}"),
+            memory_file=_memory_file(memory, restore),
+            incoming=restore is not None,
             monitor=path + MONITOR,
         )
+        if restore is not None:
+            _check_memory(restore.memory, spec.memory_mib)
         spawning = self._spawn_kept(spec, directory, path) if detached else self._spawn(spec, path)
         with (
             listen(Path(path + AGENT)) as agent,
             listen(Path(path + MONITOR)) as monitor,
             listen(Path(path + READY)) as ready,
+            ExitStack() as unless_saved,
         ):
+            if memory is not None:
+                _make_memory(memory, spec.memory_mib)
+                unless_saved.callback(memory.unlink, missing_ok=True)
             async with spawning as (record, process):
                 vm = LocalVm(
                     spec.box_id,
@@ -197,8 +271,10 @@ class LocalEngine:
                     process,
                     agent=agent,
                     monitor=monitor,
-                    ready=_ReadyPort(ready, nonce),
                     loop=self._loop,
+                    ready=_ReadyPort(ready, nonce) if restore is None else None,
+                    state=None if restore is None else restore.state,
+                    on_saved=None if memory is None else unless_saved.pop_all,
                 )
                 try:
                     yield vm
@@ -268,6 +344,29 @@ def _spare_descriptors() -> Iterator[None]:
         for _ in range(_SPARE_DESCRIPTORS):
             closing.callback(os.close, os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
         yield
+
+
+def _memory_file(memory: Path | None, restore: Snapshot | None) -> MemoryFile | None:
+    if restore is not None:
+        if memory is not None:
+            raise ValueError("a restored machine cannot be saved again")
+        return MemoryFile(str(restore.memory), shared=False)
+    return None if memory is None else MemoryFile(str(memory), shared=True)
+
+
+def _make_memory(path: Path, mib: int) -> None:
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        os.ftruncate(descriptor, mib << 20)
+    finally:
+        os.close(descriptor)
+
+
+def _check_memory(path: Path, mib: int) -> None:
+    """QEMU would refuse a file that is too short, but fill one that is empty, and harm every machine that shares it."""
+    size = path.stat().st_size
+    if size != mib << 20:
+        raise OSError(errno.EINVAL, f"{path} has {size} bytes, the machine's memory {mib} MiB: the snapshot is damaged")
 
 
 def _secure(directory: Path) -> None:

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import json
 import socket
+from array import array
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, Final, final
+from typing import Any, Final, TypeAlias, final
 
+import attrs
 import trio
 
 from boxlite.portal.transport import GuestSocket
-from boxlite.vmm.console import printable
+from boxlite.printable import printable
 
 MAX_ANSWER: Final = 256 * 1024
 """Bytes that QEMU may say, events included, before it has answered a command."""
+
+Said: TypeAlias = dict[str, Any]
+"""One of QEMU's messages: an answer, or an event."""
 
 _CHUNK = 16 * 1024
 _MAX_SPOKEN = 500
@@ -25,6 +30,15 @@ _RETRY_SECONDS = 1.0
 
 class MonitorError(OSError):
     """QEMU does not take a command, or has hung up."""
+
+
+@attrs.frozen
+class Command:
+    """What QEMU shall do; a file descriptor travels with its name (unix(7), SCM_RIGHTS)."""
+
+    name: str
+    arguments: Mapping[str, object] = attrs.field(factory=dict)
+    descriptor: int | None = None
 
 
 @final
@@ -49,12 +63,19 @@ class Monitor:
         Waits for QEMU to connect, which after a lost connection takes up to a second. Where this raises, or is
         cancelled, the command may have been done, and the next one takes a new connection.
         """
+        await self.converse(Command(command))
+
+    async def converse(self, *commands: Command, until: Callable[[Said], bool] | None = None) -> Said:
+        """Gives QEMU the commands, and returns when it has done them all; raises `MonitorError` as `execute` does.
+
+        With `until`, returns when QEMU has told of such an event as well, and gives that; without, the last answer.
+        """
         async with self._turn():
             try:
-                connection = self._connection or await self._connect()
-                await self._exchange(connection, {"execute": command})
+                said = await self._exchange(commands, until)
                 # What was heard until now is of before the command.
                 self._stalls.clear()
+                return said
             except BaseException as error:
                 self.close()
                 if isinstance(error, MonitorError) or not isinstance(error, (OSError, ValueError)):
@@ -73,8 +94,7 @@ class Monitor:
                     if self._commands:
                         self._listening.cancel()
                     try:
-                        connection = self._connection or await self._connect()
-                        await self._wait_for(connection, lambda said: bool(self._stalls))
+                        await self._exchange((), until=lambda event: bool(self._stalls))
                     except (OSError, ValueError):
                         self.close()
                         nonsense = True
@@ -104,46 +124,48 @@ class Monitor:
             self._connection = None
         self._unread.clear()
 
-    async def _connect(self) -> socket.socket:
-        self._connection = connection = await self._listener.accept()
-        try:
-            await self._wait_for(connection, lambda said: "QMP" in said)
-            await self._exchange(connection, {"execute": "qmp_capabilities"})
-        except BaseException:
-            self.close()
-            raise
-        return connection
-
-    async def _exchange(self, connection: socket.socket, request: dict[str, str]) -> None:
-        line = json.dumps(request).encode() + b"\n"
-        await trio.lowlevel.wait_writable(connection)
-        if connection.send(line) != len(line):
-            raise MonitorError("QEMU's monitor is stuck")
-        # Anything else is an event, which may come at any time.
-        answer = await self._wait_for(connection, lambda said: "return" in said or "error" in said)
-        if "error" in answer:
-            raise MonitorError(f"QEMU refuses {request['execute']}: {_spoken(answer['error'])}")
-
-    async def _wait_for(self, connection: socket.socket, wanted: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+    async def _exchange(self, commands: Sequence[Command], until: Callable[[Said], bool] | None) -> Said:
+        """Sends the commands without waiting in between, since QEMU does them in order and takes a while for each."""
+        if self._connection is None:
+            self._connection = await self._listener.accept()
+            # It greets first, but does not mind who does not wait for that (QMP specification, 2.2).
+            commands = (Command("qmp_capabilities"), *commands)
+        for command in commands:
+            await _send(self._connection, command)
+        unanswered = deque(commands)
+        event = answer = None
         left = MAX_ANSWER
-        while True:
-            line, newline, rest = self._unread.partition(b"\n")
-            if newline:
-                self._unread = rest
-                said = _decode(line)
-                if said.get("event") == "BLOCK_IO_ERROR":
-                    self._note_failed_write(said.get("data"))
-                if wanted(said):
-                    return said
+        while unanswered or (until is not None and event is None):
+            line = await self._next_line(self._connection)
+            said = _decode(line)
+            if "error" in said:
+                refused = unanswered.popleft().name if unanswered else "what it was not asked for"
+                raise MonitorError(f"QEMU refuses {refused}: {_spoken(said['error'])}")
+            if "return" in said and unanswered:
+                answer = said
+                unanswered.popleft()
+                left = MAX_ANSWER
                 continue
-            await trio.lowlevel.wait_readable(connection)
-            chunk = connection.recv(_CHUNK)
-            left -= len(chunk)
-            if not chunk:
-                raise MonitorError("QEMU has hung up")
+            left -= len(line)
             if left < 0:
                 raise MonitorError("QEMU talks without answering")
+            if said.get("event") == "BLOCK_IO_ERROR":
+                self._note_failed_write(said.get("data"))
+            if event is None and until is not None and until(said):
+                event = said
+        return event or answer or {}
+
+    async def _next_line(self, connection: socket.socket) -> bytes:
+        while b"\n" not in self._unread:
+            await trio.lowlevel.wait_readable(connection)
+            chunk = connection.recv(_CHUNK)
+            if not chunk:
+                raise MonitorError("QEMU has hung up")
             self._unread += chunk
+            if len(self._unread) > MAX_ANSWER:
+                raise MonitorError("QEMU talks without answering")
+        line, _, self._unread = self._unread.partition(b"\n")
+        return bytes(line)
 
     def _note_failed_write(self, data: object) -> None:
         # What a device does about an error is its `werror`; by default it reports all but a full disk to the guest.
@@ -154,7 +176,21 @@ class Monitor:
             )
 
 
-def _decode(line: bytearray) -> dict[str, Any]:
+async def _send(connection: socket.socket, command: Command) -> None:
+    request: dict[str, object] = {"execute": command.name}
+    if command.arguments:
+        request["arguments"] = command.arguments
+    # Without a space too many: QEMU reads each byte by a system call of its own (monitor_can_read).
+    line = json.dumps(request, separators=(",", ":")).encode() + b"\n"
+    rights = (
+        [] if command.descriptor is None else [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", [command.descriptor]))]
+    )
+    await trio.lowlevel.wait_writable(connection)
+    if connection.sendmsg([line], rights) != len(line):
+        raise MonitorError("QEMU's monitor is stuck")
+
+
+def _decode(line: bytes) -> Said:
     try:
         said = json.loads(line)
     except RecursionError:

@@ -7,6 +7,7 @@ import os
 from guest.agent.container.client import ContainerError
 from guest.agent.container.messages import Setup
 from guest.agent.disks import is_serial
+from guest.agent.identity import is_machine_id
 from guest.agent.rpc.calls import CallError, Status
 from proto.lean.messages import ContainerInitReply
 
@@ -18,6 +19,14 @@ if TYPE_CHECKING:
 # What the kernel takes as a name (64 bytes, uname(2)), what cannot break /etc/hosts, and all that a box may be called.
 _LONGEST_HOSTNAME = 64
 _LETTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789")
+
+
+def check_names(hostname: str, machine_id: str) -> None:
+    """Raises CallError for what no container can be called."""
+    if not _is_hostname(hostname):
+        raise CallError(Status.INVALID_ARGUMENT, f"not a host name: {hostname[:80]!r}")
+    if not is_machine_id(machine_id):
+        raise CallError(Status.INVALID_ARGUMENT, f"not a machine id: {machine_id[:80]!r}")
 
 
 class ContainerService:
@@ -43,13 +52,12 @@ class ContainerService:
     async def init(self, message: ContainerInitRequest) -> ContainerInitReply:
         """Answers when commands can be started."""
         image, scratch = self._disk(message.image_disk), self._disk(message.scratch_disk)
-        if not is_hostname(message.hostname):
-            raise CallError(Status.INVALID_ARGUMENT, f"not a host name: {message.hostname[:80]!r}")
+        check_names(message.hostname, message.machine_id)
         if self._begun:
             raise CallError(Status.FAILED_PRECONDITION, "Container.Init is called once")
         self._begun = True
         try:
-            await self._container.set_up(Setup(image, scratch, self._root, message.hostname))
+            await self._container.set_up(Setup(image, scratch, self._root, message.hostname, message.machine_id))
         except ContainerError as error:
             raise CallError(Status.INTERNAL, f"the container cannot be built: {error}") from None
         self._ready = True
@@ -62,6 +70,5 @@ class ContainerService:
         return path
 
 
-def is_hostname(text: str) -> bool:
-    """Whether a container can have this name."""
+def _is_hostname(text: str) -> bool:
     return 0 < len(text) <= _LONGEST_HOSTNAME and text[0] in _LETTERS and set(text) <= _LETTERS | {"_", ".", "-"}

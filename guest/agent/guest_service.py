@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import time
 
 from guest.agent import loop
+from guest.agent.container.client import ContainerError
+from guest.agent.container_service import check_names
 from guest.agent.disks import DiskError
+from guest.agent.identity import MIN_ENTROPY
 from guest.agent.rpc.calls import CallError, Status
-from proto.lean.messages import GuestInitReply, PingReply, SetClockReply, ShutdownReply
+from proto.lean.messages import FreezeReply, GuestInitReply, PingReply, RestoreReply, SetClockReply, ShutdownReply
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Protocol
 
-    from proto.lean.messages import GuestInitRequest, PingRequest, SetClockRequest, ShutdownRequest
+    from proto.lean.messages import (
+        FreezeRequest,
+        GuestInitRequest,
+        PingRequest,
+        RestoreRequest,
+        SetClockRequest,
+        ShutdownRequest,
+    )
 
     class Machine(Protocol):
         """What this service needs of the machine; see `guest.agent.machine`."""
@@ -23,11 +34,14 @@ if TYPE_CHECKING:
         def add_entropy(self, data: bytes) -> None: ...  # noqa: D102
         def mount_disk(self, serial: str, *, read_only: bool) -> None: ...  # noqa: D102
         def unmount_disks(self) -> None: ...  # noqa: D102
+        def set_network_address(self, address: bytes) -> None: ...  # noqa: D102
 
     class Container(Protocol):
         """What this service needs of the container; see `ContainerClient`."""
 
         async def stop(self, grace: float) -> None: ...  # noqa: D102
+        async def warm(self) -> None: ...  # noqa: D102
+        async def rename(self, hostname: str, machine_id: str) -> None: ...  # noqa: D102
 
 
 PROTOCOL = 1
@@ -45,6 +59,12 @@ class GuestService:
         self._machine = machine
         self._container = container
         self._initialised = False
+        self._frozen: bool | None = None  # None before Freeze
+
+    @property
+    def frozen(self) -> bool:
+        """Whether every call but Ping and Restore is to be refused."""
+        return self._frozen is True
 
     async def init(self, message: GuestInitRequest) -> GuestInitReply:
         """Mounts in the order of the request, and stops at the first disk that cannot be mounted."""
@@ -78,6 +98,42 @@ class GuestService:
         except (OSError, OverflowError) as error:
             raise CallError(Status.INVALID_ARGUMENT, f"clock: {error}") from None
         return SetClockReply()
+
+    async def freeze(self, message: FreezeRequest) -> FreezeReply:
+        """Answers when the machine may be saved."""
+        if self._frozen is not None:
+            raise CallError(Status.FAILED_PRECONDITION, "Guest.Freeze is called once")
+        try:
+            await self._container.warm()
+        except ContainerError as error:
+            raise CallError(Status.FAILED_PRECONDITION, f"the container cannot be warmed: {error}") from None
+        # What is no garbage by now is looked at no more, so that clones go on sharing it.
+        gc.collect()
+        gc.freeze()
+        os.sync()
+        self._frozen = True
+        return FreezeReply()
+
+    async def restore(self, message: RestoreRequest) -> RestoreReply:
+        """Answers when commands may run."""
+        if self._frozen is not True:
+            raise CallError(Status.FAILED_PRECONDITION, "Guest.Restore is called once, after Guest.Freeze")
+        if not MIN_ENTROPY <= len(message.entropy) <= _MAX_ENTROPY:
+            raise CallError(Status.INVALID_ARGUMENT, f"{MIN_ENTROPY} to {_MAX_ENTROPY} bytes of entropy")
+        check_names(message.hostname, message.machine_id)
+        try:
+            self._machine.add_entropy(message.entropy)
+            self._machine.set_clock(message.unix_time_ns)
+            if message.mac_address:
+                self._machine.set_network_address(message.mac_address)
+        except (OSError, OverflowError, ValueError) as error:
+            raise CallError(Status.INVALID_ARGUMENT, f"random pool, clock or network: {error}") from None
+        try:
+            await self._container.rename(message.hostname, message.machine_id)
+        except (ContainerError, OSError) as error:
+            raise CallError(Status.INTERNAL, f"the container cannot be named: {error}") from None
+        self._frozen = False
+        return RestoreReply()
 
     async def shutdown(self, message: ShutdownRequest) -> ShutdownReply:
         """Answers when the disks are written back; then the machine goes off."""

@@ -11,6 +11,7 @@ import time
 
 from guest.agent import syscalls
 from guest.agent.disks import DISKS, DiskError, mount_disk, unmount_disks
+from guest.agent.identity import set_network_address
 from guest.agent.syscalls import MountFlag
 
 CONTAINER_ROOT = "/run/boxlite/root"
@@ -114,6 +115,10 @@ class Machine:
             unmount_disks()
         except OSError:
             os.sync()
+
+    def set_network_address(self, address: bytes) -> None:
+        """See `guest.agent.identity.set_network_address`."""
+        set_network_address(address)
 
     def power_off(self) -> None:
         """The end: does not return. The kernel restarts, and the hypervisor takes that as the end of the machine."""

@@ -9,7 +9,8 @@ from guest.agent.execution_service import ExecutionService
 from guest.agent.executions import Executions
 from guest.agent.guest_service import GuestService
 from guest.agent.handshake import Handshake
-from guest.agent.rpc.server import Server, streaming, unary
+from guest.agent.rpc.calls import CallError, Status
+from guest.agent.rpc.server import Method, Server, streaming, unary
 from guest.agent.transport import DescriptorTransport
 from proto.lean import messages
 
@@ -17,9 +18,12 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import _socket
     from collections.abc import Awaitable, Callable
+    from typing import Any
 
     from guest.agent.guest_service import Machine
-    from guest.agent.rpc.server import Method
+    from guest.agent.rpc.server import Call
+
+_WHILE_FROZEN = {"/boxlite.v1.Guest/Ping", "/boxlite.v1.Guest/Restore"}
 
 _GOODBYE = 0.25
 """Seconds that the host has to take the reply to Shutdown and hang up."""
@@ -38,7 +42,8 @@ class Agent:
         )
         containers = ContainerService(self.container, disks=disks, root=root)
         self._guest = GuestService(machine, self.container)
-        self._server = Server(_methods(self._guest, containers, ExecutionService(containers, executions)))
+        methods = _methods(self._guest, containers, ExecutionService(containers, executions))
+        self._server = Server({path: self._admitting(path, method) for path, method in methods.items()})
         self._transport: DescriptorTransport | None = None
 
     async def serve(self, connect: Callable[[], Awaitable[int]], on_connected: Callable[[], None]) -> None:
@@ -59,6 +64,18 @@ class Agent:
             on_connected()
             await self._transport.closed.wait()
 
+    def _admitting(self, path: str, method: Method) -> Method:
+        """The method, but for a machine that is frozen."""
+        if path in _WHILE_FROZEN:
+            return method
+
+        async def run(call: Call[Any, Any]) -> None:
+            if self._guest.frozen:
+                raise CallError(Status.FAILED_PRECONDITION, "the machine is frozen: Guest.Restore comes first")
+            await method.run(call)
+
+        return Method(method.request_type, run)
+
 
 def _methods(guest: GuestService, containers: ContainerService, executions: ExecutionService) -> dict[str, Method]:
     """How each call of guest.proto is answered, by its path."""
@@ -66,6 +83,8 @@ def _methods(guest: GuestService, containers: ContainerService, executions: Exec
         "/boxlite.v1.Guest/Init": unary(messages.GuestInitRequest, guest.init),
         "/boxlite.v1.Guest/Ping": unary(messages.PingRequest, guest.ping),
         "/boxlite.v1.Guest/SetClock": unary(messages.SetClockRequest, guest.set_clock),
+        "/boxlite.v1.Guest/Freeze": unary(messages.FreezeRequest, guest.freeze),
+        "/boxlite.v1.Guest/Restore": unary(messages.RestoreRequest, guest.restore),
         "/boxlite.v1.Guest/Shutdown": unary(messages.ShutdownRequest, guest.shutdown),
         "/boxlite.v1.Container/Init": unary(messages.ContainerInitRequest, containers.init),
         "/boxlite.v1.Execution/Exec": streaming(messages.ExecRequest, executions.exec),

@@ -5,7 +5,9 @@ from __future__ import annotations
 # What ctypes is made of. ctypes itself defines a type for everything in C, and loading it takes a tenth of the time
 # that the bare interpreter takes to start.
 import _ctypes
+import _socket
 import os
+import sys
 
 
 class MountFlag:
@@ -37,6 +39,8 @@ DETACH = 2
 
 _PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}
 _LOCK_CURRENT, _LOCK_FUTURE, _LOCK_ON_FAULT = 1, 2, 4  # linux/mman.h
+_OPENAT2 = 437
+_IN_ROOT, _NO_OTHER_MOUNT, _NO_MAGIC_LINKS = 0x10, 0x01, 0x02  # linux/openat2.h
 _REBOOT_RESTART = 0x01234567
 _PR_SET_PDEATHSIG, _SIGKILL = 1, 9
 _RLIMIT_NOFILE = 7  # asm-generic/resource.h
@@ -70,6 +74,7 @@ def _bind(name: str) -> _Function:
 _mount = _bind("mount")
 _umount2 = _bind("umount2")
 _unshare = _bind("unshare")
+_setns = _bind("setns")
 _prctl = _bind("prctl")
 _capset = _bind("capset")
 _syscall = _bind("syscall")
@@ -99,6 +104,26 @@ def pivot_root(new_root: str, put_old: str) -> None:
 def unshare(namespaces: int) -> None:
     """See unshare(2); `namespaces` is a sum of `Namespace`s."""
     _check(_unshare(namespaces), "unshare")
+
+
+def set_hostname_of(process: int, hostname: str) -> None:
+    """Sets the name in the UTS namespace of the process that a pidfd stands for. See setns(2), sethostname(2)."""
+    with open("/proc/thread-self/ns/uts", "rb", buffering=0) as own:
+        _check(_setns(process, Namespace.UTS), "setns")
+        try:
+            _socket.sethostname(hostname)
+        finally:
+            _check(_setns(own.fileno(), Namespace.UTS), "setns")
+
+
+def open_within(root: int, path: str, flags: int) -> int:
+    """Opens a path below the directory `root`, on its file system alone, wherever symbolic links lead.
+
+    See openat2(2), RESOLVE_IN_ROOT, RESOLVE_NO_XDEV and RESOLVE_NO_MAGICLINKS.
+    """
+    fields = (flags | os.O_CLOEXEC, 0, _IN_ROOT | _NO_OTHER_MOUNT | _NO_MAGIC_LINKS)
+    how = b"".join([field.to_bytes(8, sys.byteorder) for field in fields])
+    return _check(_syscall(_OPENAT2, root, os.fsencode(path), how, len(how)), f"open {path}")
 
 
 def prctl(option: int, *arguments: int) -> None:
@@ -139,7 +164,8 @@ def restart() -> None:
     _check(_reboot(_REBOOT_RESTART), "reboot")
 
 
-def _check(result: int, what: str) -> None:
+def _check(result: int, what: str) -> int:
     if result < 0:
         number = _ctypes.get_errno()
         raise OSError(number, f"{what}: {os.strerror(number)}")
+    return result

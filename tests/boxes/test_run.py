@@ -11,6 +11,7 @@ import trio
 
 import boxlite
 from boxlite import CommandFailed, CommandTimedOut, Exited, OutputTooLarge, Signalled, TimedOut
+from boxlite.boxes.execution import SHORT_INPUT
 from tests.boxes.guest_processes import is_running, shell, wait_running
 from tests.shared_box import in_shared_box
 
@@ -91,6 +92,15 @@ async def test_a_timeout_that_is_not_reached_changes_nothing(box: boxlite.Box) -
 async def test_an_input_of_a_mebibyte_comes_back_byte_for_byte(box: boxlite.Box) -> None:
     data = random.Random(1).randbytes(1 << 20)
     assert (await box.run(["cat"], input=data)).stdout == data
+
+
+@in_shared_box
+async def test_an_input_of_any_length_is_counted_and_ends(box: boxlite.Box) -> None:
+    """A short one travels with the request, a longer one after it."""
+    for length in (0, 1, SHORT_INPUT, SHORT_INPUT + 1):
+        before = box.metrics().bytes_sent
+        assert (await box.run(["wc", "-c"], input=bytes(length))).stdout == b"%d\n" % length
+        assert box.metrics().bytes_sent - before == length
 
 
 @in_shared_box

@@ -10,7 +10,7 @@ import attrs
 from click.testing import CliRunner
 
 from boxlite import BoxOptions, BoxState
-from boxlite.cli.main import cli
+from boxlite.cli.commands import cli
 from boxlite.images.reference import parse_reference
 from boxlite.store.records import StoredBox
 from boxlite.store.sqlite import DATABASE, SqliteStore

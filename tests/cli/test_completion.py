@@ -8,7 +8,7 @@ import pytest
 from click.shell_completion import ShellComplete
 
 from boxlite import BoxState
-from boxlite.cli.main import cli
+from boxlite.cli.commands import cli
 from tests.cli.homes import box, call, fill
 
 

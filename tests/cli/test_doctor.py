@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 import boxlite.cli.doctor
-from boxlite.cli.main import cli
+from boxlite.cli.commands import cli
 from boxlite.vmm.doctor import Check
 
 FINE = Check("qemu", True, "/usr/bin/qemu 7.2")

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from boxlite import Cancelled, Exited, ImageNotFound, Outcome, Signalled, TimedOut, VmDied
-from boxlite.cli.document import Capture, OutputNotKept, describe_failure, describe_result
+from boxlite import Cancelled, Exited, Outcome, Signalled, TimedOut, VmDied
+from boxlite.cli.document import Capture, OutputNotKept, describe_result
 
 
 @pytest.mark.parametrize(
@@ -33,11 +33,6 @@ def test_output_survives_json_byte_for_byte(output: bytes) -> None:
     document = json.loads(json.dumps(describe_result(Exited(0), None, output, b"")))["stdout"]
     data = document["data"]
     assert output == (data.encode() if document["encoding"] == "utf-8" else base64.b64decode(data))
-
-
-def test_a_failure_names_the_type_of_each_error() -> None:
-    expected = {"exit_code": 125, "errors": [{"type": "ImageNotFound", "message": "no image"}]}
-    assert expected == describe_failure(125, (ImageNotFound("no image"),))
 
 
 async def test_a_capture_refuses_to_fill_the_memory() -> None:

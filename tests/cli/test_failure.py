@@ -6,8 +6,7 @@ import signal
 import click
 import pytest
 
-from boxlite.cli.ending import errors_in_json
-from boxlite.cli.failure import Interrupted, report
+from boxlite.cli.failure import Interrupted, describe_failure, errors_in_json, report
 from boxlite.errors import ImageNotFound, WorkdirNotFound
 
 
@@ -71,3 +70,8 @@ def test_signals_and_closed_pipes_end_boxlite_quietly(
 def test_a_closed_pipe_does_not_hide_another_error(capsys: pytest.CaptureFixture[str]) -> None:
     assert report(ExceptionGroup("", [BrokenPipeError("pipe"), ImageNotFound("image")]), debug=False) == 125
     assert "boxlite: image\n" in capsys.readouterr().err
+
+
+def test_a_failure_names_the_type_of_each_error() -> None:
+    expected = {"exit_code": 125, "errors": [{"type": "ImageNotFound", "message": "no image"}]}
+    assert expected == describe_failure(125, (ImageNotFound("no image"),))

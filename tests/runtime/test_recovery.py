@@ -39,6 +39,11 @@ def test_every_state_has_its_decision(state: BoxState, vm: object) -> None:
 
 
 @pytest.mark.parametrize("state", BoxState)
+def test_what_was_of_no_use_beyond_its_runtime_is_removed_in_every_state(state: BoxState) -> None:
+    assert decide(make_box(1, state=state, auto_remove=True)) is Decision.DISCARD
+
+
+@pytest.mark.parametrize("state", BoxState)
 @pytest.mark.parametrize("by_hand", [True, False])
 @pytest.mark.parametrize("policy", ["no", "on-failure", "unless-stopped", "always"])
 def test_a_policy_starts_a_box_at_opening_as_docker_does(state: BoxState, by_hand: bool, policy: str) -> None:

@@ -38,6 +38,7 @@ FULL = StoredBox(
     stopped_by_hand=True,
     started_at=1999.5,
     config=ImageConfig(("sh",), ("-c", "x"), ("A=b",), "me", "/w", "9", {"l": "m"}),
+    auto_remove=True,
 )
 
 
@@ -50,12 +51,19 @@ def make_box(
     restart: str = "no",
     stopped_by_hand: bool = False,
     detached: bool = False,
+    auto_remove: bool = False,
 ) -> StoredBox:
     """The box of that number, plain but for what is said of it."""
     image = parse_reference("builtin/python")
     options = BoxOptions(image=image, name=name or f"box-{number}", restart=restart, detached=detached)
     return StoredBox(
-        f"{number:016x}", options, created_at=float(number), state=state, vm=vm, stopped_by_hand=stopped_by_hand
+        f"{number:016x}",
+        options,
+        created_at=float(number),
+        state=state,
+        vm=vm,
+        stopped_by_hand=stopped_by_hand,
+        auto_remove=auto_remove,
     )
 
 
@@ -110,4 +118,5 @@ stored_boxes = st.builds(
     stopped_by_hand=st.booleans(),
     started_at=st.none() | _times,
     config=st.none() | _configs,
+    auto_remove=st.booleans(),
 )

@@ -21,7 +21,7 @@ def directory(tmp_path: Path) -> Path:
     return path
 
 
-CARD_OF_FULL = Card(FULL.id, FULL.options, FULL.created_at)
+CARD_OF_FULL = Card(FULL.id, FULL.options, FULL.created_at, FULL.auto_remove)
 
 
 def test_a_card_comes_back_and_a_newer_one_replaces_it(directory: Path) -> None:

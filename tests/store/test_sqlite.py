@@ -49,11 +49,12 @@ def test_boxes_come_back_as_they_were_in_the_order_of_their_creation(boxes: list
 
 @given(stored_boxes)
 def test_a_saved_transition_replaces_the_one_before(changed: StoredBox) -> None:
-    """Its options and the time of its creation never change."""
+    """Its options, the time of its creation, and whether it is to be kept never change."""
     with SqliteStore(":memory:") as store:
         store.add(make_box(1))
         store.add(FULL)
-        newer = attrs.evolve(changed, id=FULL.id, options=FULL.options, created_at=FULL.created_at)
+        fixed = {name: getattr(FULL, name) for name in ("id", "options", "created_at", "auto_remove")}
+        newer = attrs.evolve(changed, **fixed)
         store.save(newer)
         assert store.load() == (make_box(1), readable(newer))
 
@@ -206,9 +207,10 @@ def test_version_1_with_boxes_becomes_the_newest_one(tmp_path: Path) -> None:
                 connection.execute(f"INSERT INTO boxes VALUES ({', '.join('?' * len(columns))})", row)
         assert read_version(connection) == 1
     with SqliteStore(path) as store:
-        assert store.load() == (readable(attrs.evolve(FULL, started_at=None, config=None)), make_box(2))
-        store.save(FULL)
-        assert store.load()[0] == readable(FULL)
+        kept = attrs.evolve(FULL, auto_remove=False)
+        assert store.load() == (readable(attrs.evolve(kept, started_at=None, config=None)), make_box(2))
+        store.save(kept)
+        assert store.load()[0] == readable(kept)
         assert read_version(store._connection) == VERSION
 
 

@@ -4,10 +4,8 @@ import os
 
 import pytest
 import trio
-from hypothesis import given
-from hypothesis import strategies as st
 
-from boxlite.vmm.console import Console, printable
+from boxlite.vmm.console import Console
 
 
 async def drained(written: bytes, capacity: int) -> Console:
@@ -45,32 +43,3 @@ async def test_a_console_that_is_cancelled_while_it_drains_closes_its_pipe_and_h
     with pytest.raises(BrokenPipeError):
         os.write(write_end, b"x")
     os.close(write_end)
-
-
-@given(st.binary())
-def test_nothing_that_a_terminal_obeys_is_printable(raw: bytes) -> None:
-    assert all(character.isprintable() or character in "\n\t" for character in printable(raw))
-
-
-@given(st.text(st.characters(categories=["L", "N", "P", "S"])))
-def test_plain_text_stays_as_it_is(text: str) -> None:
-    assert printable(text.encode()) == text
-
-
-@pytest.mark.parametrize(
-    ("raw", "text"),
-    [
-        (b"\x1b[31mred\x1b[0m", "red"),
-        (b"\x1b]0;new title\x07after", "after"),
-        (b"\x1b]52;c;clipboard\x1b\\after", "after"),
-        (b"\x1bcreset", "reset"),
-        (b"\x9b31mC1", "�31mC1"),
-        ("\x9b31mC1".encode(), "31mC1"),
-        ("right\u202eleft".encode(), "rightleft"),
-        (b"beep\x07\x08\x7f", "beep"),
-        (b"cut \xe2\x82", "cut �"),
-        (b"\x1b", ""),
-    ],
-)
-def test_escape_sequences_and_invisible_characters_are_left_out(raw: bytes, text: str) -> None:
-    assert printable(raw) == text

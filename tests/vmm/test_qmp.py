@@ -28,7 +28,8 @@ Qemu: TypeAlias = Callable[[trio.SocketStream], Awaitable[None]]
 async def next_command(stream: trio.SocketStream) -> str:
     line = b""
     while not line.endswith(b"\n"):
-        chunk = await stream.receive_some()
+        # One by one, as QEMU does: more than one command may be waiting.
+        chunk = await stream.receive_some(1)
         if not chunk:
             raise trio.EndOfChannel
         line += chunk

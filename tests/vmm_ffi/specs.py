@@ -10,6 +10,7 @@ from vmm_ffi.spec import (
     ExitNote,
     InstanceSpec,
     Keep,
+    MemoryFile,
     PortSpec,
     ProcessIdentity,
     VmmKind,
@@ -24,6 +25,8 @@ paths = st.binary(max_size=60).map(lambda raw: "/" + raw.replace(b"\0", b",").de
 disks = st.builds(DiskSpec, path=paths, serial=tokens, read_only=st.booleans())
 ports = st.builds(PortSpec, number=st.integers(1, 2**31 - 1), path=paths, reconnect=st.booleans())
 
+mac_addresses = st.binary(min_size=6, max_size=6).filter(lambda raw: not raw[0] & 1).map(lambda raw: raw.hex(":"))
+
 instances = st.builds(
     InstanceSpec,
     box_id=tokens,
@@ -34,10 +37,13 @@ instances = st.builds(
     kernel_args=st.lists(st.from_regex(r"[!-~]{1,20}", fullmatch=True), max_size=3).map(tuple),
     cpus=st.integers(1, 64),
     memory_mib=st.integers(64, 1 << 20),
+    memory_file=st.none() | st.builds(MemoryFile, path=paths, shared=st.booleans()),
+    incoming=st.booleans(),
     accelerator=st.sampled_from(Accelerator),
     parallel_cpus=st.booleans(),
     tsc_khz=st.none() | st.integers(1, 10_000_000),
     network=st.booleans(),
+    mac_address=st.none() | mac_addresses,
     program=st.none() | paths,
     monitor=st.none() | paths,
     reconnect_in_ms=st.booleans(),

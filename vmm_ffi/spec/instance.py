@@ -22,6 +22,7 @@ MAX_SERIAL = 20
 """Longest serial number of a disk (virtio 1.2, VIRTIO_BLK_T_GET_ID)."""
 
 _TOKEN = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+_MAC_ADDRESS = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 _KERNEL_ARGUMENT = re.compile(r"[!-~]+")
 
 
@@ -73,6 +74,12 @@ def _kernel_arguments(instance: object, attribute: attrs.Attribute[Any], value: 
             raise SpecError(f"{attribute.name} are printable ASCII without spaces, not {argument!r}")
 
 
+def _mac_address(instance: object, attribute: attrs.Attribute[str], value: object) -> None:
+    # The lowest bit of the first byte would make it a group of stations (IEEE 802).
+    if not isinstance(value, str) or not _MAC_ADDRESS.fullmatch(value) or int(value[:2], 16) & 1:
+        raise SpecError(f"{attribute.name} must be the address of one station, as 52:54:00:12:34:56, not {value!r}")
+
+
 def _at_least(least: int) -> Any:
     def check(instance: object, attribute: attrs.Attribute[int], value: object) -> None:
         if not isinstance(value, int) or value < least:
@@ -112,6 +119,18 @@ class PortSpec:
 
 
 @attrs.frozen
+class MemoryFile:
+    """A file of the machine's memory, as large as that is.
+
+    A shared one has what the machine writes; over one that is not shared, its writes are its own and leave the file as
+    it is (mmap(2), MAP_SHARED and MAP_PRIVATE).
+    """
+
+    path: str = attrs.field(validator=absolute)
+    shared: bool
+
+
+@attrs.frozen
 class InstanceSpec:
     """Everything that an engine needs to know of one virtual machine.
 
@@ -128,12 +147,18 @@ class InstanceSpec:
     kernel_args: tuple[str, ...] = attrs.field(default=(), validator=_kernel_arguments)
     cpus: int = attrs.field(default=1, validator=_at_least(1))
     memory_mib: int = attrs.field(default=256, validator=_at_least(64))
+    memory_file: MemoryFile | None = None
+    """None keeps the memory nowhere but in the machine's process."""
+    incoming: bool = False
+    """Whether it waits for the state of a saved machine (by the monitor), instead of booting."""
     accelerator: Accelerator = Accelerator.TCG
     parallel_cpus: bool = False
     """Under TCG: a host thread for each virtual CPU. Needs a QEMU in which that works; see `boxlite.vmm.engines`."""
     tsc_khz: int | None = attrs.field(default=None, validator=attrs.validators.optional(_at_least(1)))
     """Under TCG: the rate of the host's time stamp counter, and so the guest's; None lets the guest measure it."""
     network: bool = False
+    mac_address: str | None = attrs.field(default=None, validator=attrs.validators.optional(_mac_address))
+    """Of the network device, as in 52:54:00:12:34:56; None leaves it to the engine, which gives all the same one."""
     program: str | None = attrs.field(default=None, validator=attrs.validators.optional(absolute))
     """Path of QEMU; None looks in PATH."""
     monitor: str | None = attrs.field(default=None, validator=attrs.validators.optional(_socket_path))
@@ -154,12 +179,14 @@ class InstanceSpec:
     def from_json(cls, data: Mapping[str, Any]) -> Self:
         """Raises ValueError (`SpecError` is one), KeyError or TypeError for what is not a specification."""
         fields = dict(data)
+        memory_file = fields["memory_file"]
         return cls(
             **fields
             | {
                 "kind": VmmKind(fields["kind"]),
                 "accelerator": Accelerator(fields["accelerator"]),
                 "disks": tuple(DiskSpec(**disk) for disk in fields["disks"]),
+                "memory_file": None if memory_file is None else MemoryFile(**memory_file),
                 "ports": tuple(PortSpec(**port) for port in fields["ports"]),
                 "kernel_args": tuple(fields["kernel_args"]),
             }

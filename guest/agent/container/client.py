@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 
-from guest.agent import loop
+from guest.agent import loop, syscalls
 from guest.agent.container import channel
 from guest.agent.container.messages import (
+    Answered,
     Ended,
     Exited,
     Forked,
     GroupGone,
     MalformedMessage,
     Ready,
+    Rename,
     Report,
     Setup,
     SetupFailed,
@@ -22,6 +24,7 @@ from guest.agent.container.messages import (
     Spawned,
     SpawnFailed,
     Terminate,
+    Warm,
 )
 
 TYPE_CHECKING = False
@@ -37,6 +40,7 @@ else:
 _TERMINAL_MASTER = os.makedev(5, 2)
 """The device of every terminal's master side, in all containers (Documentation/admin-guide/devices.txt)."""
 
+_NONE = "there is no container: Container.Init comes first"
 _KILL_DEADLINE = 5.0
 """Seconds that the kernel has to end a killed container."""
 
@@ -82,6 +86,7 @@ class ContainerClient:
         self._setting_up: _Answer | None = None
         self._spawning: dict[int, tuple[Spawn, Callable[[SpawnResult], None]]] = {}
         self._signalling: list[tuple[int, _Answer]] = []  # Init answers in order.
+        self._asking: list[_Answer] = []
         self._init: int | None = None  # a pidfd
         self._reason: str | None = None
         self._ended = loop.Event()
@@ -115,6 +120,18 @@ class ContainerClient:
         self._send(Signal(key, number))
         return await answer.wait()
 
+    async def warm(self) -> None:
+        """Does once what a command's start takes, without executing anything of the image; raises `ContainerError`."""
+        await self._ask(Warm())
+
+    async def rename(self, hostname: str, machine_id: str) -> None:
+        """Gives the container other names; raises `ContainerError`, or OSError for a name that the kernel refuses."""
+        if self._init is None:
+            raise ContainerError(_NONE)
+        # Init has no right to do this, and is in the namespace for which it is to be done.
+        syscalls.set_hostname_of(self._init, hostname)
+        await self._ask(Rename(hostname, machine_id))
+
     async def stop(self, grace: float) -> None:
         """Ends every process: SIGTERM, `grace` seconds, SIGKILL. Raises TimeoutError when the kernel does not do it."""
         if self._init is not None:
@@ -126,6 +143,14 @@ class ContainerClient:
             self._end("the container was stopped before it was built")
         async with loop.timeout(_KILL_DEADLINE):
             await self._ended.wait()
+
+    async def _ask(self, request: Warm | Rename) -> None:
+        if self._init is None:
+            raise ContainerError(_NONE)
+        answer = _Answer()
+        self._asking.append(answer)
+        self._send(request)
+        await answer.wait()
 
     async def _wait_for_end(self, seconds: float) -> None:
         try:
@@ -202,6 +227,12 @@ class ContainerClient:
                 self._spawning.pop(key)[1](report)
             case Signalled(key, delivered) if self._signalling and self._signalling[0][0] == key:
                 self._signalling.pop(0)[1].give(delivered)
+            case Answered(error) if self._asking:
+                answer = self._asking.pop(0)
+                if error:
+                    answer.fail(error)
+                else:
+                    answer.give(True)
             case GroupGone(key):
                 self._on_group_gone(key)
             case Ended(status):
@@ -248,7 +279,7 @@ class ContainerClient:
         self._unsent.clear()
         if self._setting_up is not None and not self._setting_up.given:
             self._setting_up.fail(reason)
-        for _, answer in self._signalling:
+        for answer in (*(answer for _, answer in self._signalling), *self._asking):
             answer.fail(reason)
         for key in list(self._spawning):
             self._spawning.pop(key)[1](ContainerError(reason))

@@ -43,14 +43,15 @@ class Message:
 class Setup(Message):
     """Build the container. `image` and `scratch` are directories, `root` is an empty one to mount on."""
 
-    __slots__ = __match_args__ = ("image", "scratch", "root", "hostname")
-    FORMAT = "ssss"
+    __slots__ = __match_args__ = ("image", "scratch", "root", "hostname", "machine_id")
+    FORMAT = "sssss"
 
-    def __init__(self, image: str, scratch: str, root: str, hostname: str) -> None:
+    def __init__(self, image: str, scratch: str, root: str, hostname: str, machine_id: str) -> None:
         self.image = image
         self.scratch = scratch
         self.root = root
         self.hostname = hostname
+        self.machine_id = machine_id
 
 
 class Spawn(Message):
@@ -110,6 +111,23 @@ class Terminate(Message):
     """Send SIGTERM to every process, and end when none is left."""
 
     __slots__ = ()
+
+
+class Warm(Message):
+    """Do once what a command's start takes, without executing anything of the image."""
+
+    __slots__ = ()
+
+
+class Rename(Message):
+    """Write the files that hold the container's names anew."""
+
+    __slots__ = __match_args__ = ("hostname", "machine_id")
+    FORMAT = "ss"
+
+    def __init__(self, hostname: str, machine_id: str) -> None:
+        self.hostname = hostname
+        self.machine_id = machine_id
 
 
 class Forked(Message):
@@ -189,6 +207,16 @@ class Signalled(Message):
         self.delivered = delivered
 
 
+class Answered(Message):
+    """Answers `Warm` and `Rename`; `error` is empty where it was done."""
+
+    __slots__ = __match_args__ = ("error",)
+    FORMAT = "s"
+
+    def __init__(self, error: str) -> None:
+        self.error = error
+
+
 class Exited(Message):
     """The command's first process has ended; `status` is as os.waitpid gives it.
 
@@ -224,8 +252,8 @@ class Ended(Message):
         self.status = status
 
 
-Request = Setup | Spawn | Signal | Terminate
-Report = Forked | Ready | SetupFailed | Spawned | SpawnFailed | Signalled | Exited | GroupGone | Ended
+Request = Setup | Spawn | Signal | Terminate | Warm | Rename
+Report = Forked | Ready | SetupFailed | Spawned | SpawnFailed | Signalled | Answered | Exited | GroupGone | Ended
 
 _KINDS = {kind.__name__.encode(): kind for kind in (Request | Report).__args__}
 

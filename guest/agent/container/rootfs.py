@@ -66,7 +66,11 @@ def enter(setup: Setup) -> None:
     for path in _READ_ONLY:
         _make_read_only(path)
     _socket.sethostname(setup.hostname)
-    _write_etc(setup.hostname)
+    write_names(setup.hostname, setup.machine_id)
+    try:
+        os.symlink("/proc/mounts", "/etc/mtab")
+    except FileExistsError:
+        return
 
 
 def _mount_overlay(setup: Setup) -> None:
@@ -140,8 +144,11 @@ def _make_read_only(path: str) -> None:
     syscalls.mount("", path, "", MountFlag.REMOUNT | MountFlag.BIND | MountFlag.READ_ONLY | _HARDENED)
 
 
-def _write_etc(hostname: str) -> None:
-    """The files that Docker brings along. /etc/resolv.conf is left alone: there is no network to resolve names with."""
+def write_names(hostname: str, machine_id: str) -> None:
+    """The files that say what this container is called; an empty machine id leaves the image's file as it is.
+
+    /etc/resolv.conf is left alone: there is no network to resolve names with.
+    """
     hosts = f"127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n127.0.1.1\t{hostname}\n"
     try:
         os.makedirs("/etc", 0o755, exist_ok=True)
@@ -149,10 +156,8 @@ def _write_etc(hostname: str) -> None:
         raise NotADirectoryError(errno.ENOTDIR, "the image's /etc is no directory") from None
     _replace("/etc/hostname", f"{hostname}\n")
     _replace("/etc/hosts", hosts)
-    try:
-        os.symlink("/proc/mounts", "/etc/mtab")
-    except FileExistsError:
-        return
+    if machine_id:
+        _replace("/etc/machine-id", f"{machine_id}\n")
 
 
 def _replace(path: str, text: str) -> None:

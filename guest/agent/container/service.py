@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import select
 
-from guest.agent.container import channel
+from guest.agent.container import channel, rootfs
 from guest.agent.container.messages import (
+    Answered,
     Exited,
     GroupGone,
+    Rename,
     Signal,
     Signalled,
     Spawn,
@@ -16,14 +18,17 @@ from guest.agent.container.messages import (
     SpawnError,
     SpawnFailed,
     Terminate,
+    Warm,
 )
 from guest.agent.container.spawn import CannotSpawn, spawn
 from guest.agent.container.users import Users
+from guest.agent.container.warming import warm
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import _socket
     import signal
+    from collections.abc import Callable
 
     from guest.agent.container.messages import Report
     from guest.agent.container.oom import OomScore
@@ -91,6 +96,10 @@ class _Init:
                     self._report(Signalled(key, self._signal_group(key, number)))
                 case Terminate():
                     self._terminate()
+                case Warm():
+                    self._answer(warm)
+                case Rename(hostname, machine_id):
+                    self._answer(lambda: rootfs.write_names(hostname, machine_id))
         finally:
             channel.close_all(descriptors)
         return True
@@ -112,6 +121,14 @@ class _Init:
             channel.send(self._socket, Spawned(request.key, pid), terminals)
         finally:
             channel.close_all(terminals)
+
+    def _answer(self, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except (OSError, CannotSpawn) as error:
+            self._report(Answered(str(error)[:1000] or "it does not say why"))
+        else:
+            self._report(Answered(""))
 
     def _terminate(self) -> None:
         self._terminating = True

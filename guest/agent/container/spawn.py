@@ -65,13 +65,13 @@ def spawn(request: Spawn, streams: Sequence[int], users: Users) -> tuple[int, in
         raise CannotSpawn(SpawnError.WORKDIR, f"working directory {path!r}: {error.strerror}") from None
     if not request.terminal:
         _hand_over(streams, identity.uid)
-        return _execute(request, identity, [(os.POSIX_SPAWN_DUP2, fd, at) for at, fd in enumerate(streams)]), None
+        return execute(request, identity, [(os.POSIX_SPAWN_DUP2, fd, at) for at, fd in enumerate(streams)]), None
     try:
         master, slave = _open_terminal(request, identity)
     except OSError as error:
         raise CannotSpawn(SpawnError.RESOURCES, f"no terminal for the command: {error.strerror}") from None
     try:
-        return _execute(request, identity, _terminal_actions(slave)), master
+        return execute(request, identity, _terminal_actions(slave)), master
     except BaseException:
         os.close(master)
         raise
@@ -88,7 +88,8 @@ def environment(request: Spawn, home: str, hostname: str) -> dict[bytes, bytes]:
     return defaults | {name: value for name, _, value in wanted}
 
 
-def _execute(request: Spawn, identity: Identity, actions: Actions) -> int:
+def execute(request: Spawn, identity: Identity, actions: Actions) -> int:
+    """Executes the command with these ids, after what is to be done with its descriptors; raises `CannotSpawn`."""
     variables = environment(request, identity.home, os.uname().nodename)
     os.setgroups(identity.groups)
     if (identity.uid, identity.gid) == (0, 0):

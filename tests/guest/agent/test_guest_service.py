@@ -17,7 +17,7 @@ class Machine:
     """Remembers what the Guest service did to it."""
 
     def __init__(self, broken: dict[str, Exception] | None = None) -> None:
-        self.calls: list[tuple[object, ...]] = []
+        self.calls: list[object] = []
         self._broken = broken or {}
 
     def set_clock(self, unix_time_ns: int) -> None:
@@ -32,6 +32,9 @@ class Machine:
     def unmount_disks(self) -> None:
         self._note("unmount_disks")
 
+    def set_network_address(self, address: bytes) -> None:
+        self._note("set_network_address", address)
+
     def _note(self, name: str, *arguments: object) -> None:
         self.calls.append((name, *arguments))
         if name in self._broken:
@@ -41,12 +44,22 @@ class Machine:
 class Container:
     def __init__(self, machine: Machine, error: Exception | None = None) -> None:
         self._machine = machine
-        self._error = error
+        self.error = error
 
     async def stop(self, grace: float) -> None:
         self._machine.calls.append(("stop", grace))
-        if self._error is not None:
-            raise self._error
+        if self.error is not None:
+            raise self.error
+
+    async def warm(self) -> None:
+        self._machine.calls.append("warm")
+        if self.error is not None:
+            raise self.error
+
+    async def rename(self, hostname: str, machine_id: str) -> None:
+        self._machine.calls.append(("rename", hostname, machine_id))
+        if self.error is not None:
+            raise self.error
 
 
 REQUEST = GuestInitRequest(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import os
+import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -16,6 +18,7 @@ from boxlite.images.reference import parse_reference
 from boxlite.portal.loop import open_asyncio_loop
 from boxlite.runtime.layout import Home
 from boxlite.runtime.parts import Parts
+from boxlite.vmm.engine import Snapshot
 from boxlite.vmm.local import LocalEngine, open_local_engine
 from tests.testing.conformance.subject import Subject
 from vmm_ffi.spec import DiskSpec, InstanceSpec
@@ -41,6 +44,22 @@ class LocalSubject:
         directory = self._directory / str(next(self._numbers))
         directory.mkdir(mode=0o700)
         return directory
+
+    def make_paths(self) -> Snapshot:
+        directory = self.make_directory()
+        return Snapshot(directory / "memory", directory / "state")
+
+    def damage(self, path: Path) -> None:
+        os.truncate(path, path.stat().st_size // 2)
+
+    def copy_spec(self, spec: InstanceSpec) -> InstanceSpec:
+        *others, scratch = spec.disks
+        copy = self.make_directory() / "scratch"
+        shutil.copyfile(scratch.path, copy)
+        return attrs.evolve(spec, disks=(*others, attrs.evolve(scratch, path=str(copy))))
+
+    def exists(self, path: Path) -> bool:
+        return path.exists()
 
     @asynccontextmanager
     async def open_engine(self) -> AsyncIterator[LocalEngine]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from boxlite.testing.host import BoxFiles, SimulatedHost, open_host
 from boxlite.testing.process import HostProcess
 from boxlite.testing.vmm import SimulatedVmm
+from boxlite.vmm.engine import Snapshot
 from tests.testing.conformance.subject import Subject
 from vmm_ffi.spec import DiskSpec, InstanceSpec, VmmKind
 
@@ -37,6 +38,20 @@ class ModelSubject:
         directory = Path(f"/simulated/boxes/{next(self._numbers)}")
         self._host.disk.boxes[directory] = BoxFiles(scratch=True)
         return directory
+
+    def make_paths(self) -> Snapshot:
+        directory = Path(f"/simulated/templates/{next(self._numbers)}")
+        return Snapshot(directory / "memory", directory / "state")
+
+    def damage(self, path: Path) -> None:
+        self._host.disk.memories.discard(path)
+        self._host.disk.snapshots.pop(path, None)
+
+    def copy_spec(self, spec: InstanceSpec) -> InstanceSpec:
+        return spec
+
+    def exists(self, path: Path) -> bool:
+        return path in self._host.disk.memories or path in self._host.disk.snapshots
 
     @asynccontextmanager
     async def open_engine(self) -> AsyncIterator[SimulatedVmm]:

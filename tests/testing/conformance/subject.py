@@ -13,7 +13,7 @@ import trio
 
 from boxlite.errors import ExecutionTaken
 from boxlite.portal.interface import CreditGate, GuestSession
-from boxlite.vmm.engine import Engine, Vm
+from boxlite.vmm.engine import Engine, Snapshot, Vm
 from proto.boxlite.v1 import (
     AttachStart,
     Credit,
@@ -30,6 +30,7 @@ from vmm_ffi.spec import InstanceSpec
 UNLIMITED = 1 << 40
 NOW_NS = 1_750_000_000 * 10**9
 PATIENCE = 60.0
+TEMPLATE_ID = "0" * 32
 
 _ids = itertools.count(1)
 
@@ -42,6 +43,18 @@ class Subject(Protocol):
 
     def make_directory(self) -> Path:
         """A box's directory."""
+
+    def make_paths(self) -> Snapshot:
+        """Where a machine can be saved."""
+
+    def damage(self, path: Path) -> None:
+        """Shortens a file of a snapshot that no machine uses."""
+
+    def copy_spec(self, spec: InstanceSpec) -> InstanceSpec:
+        """The same machine, with a scratch disk of its own that has the same content."""
+
+    def exists(self, path: Path) -> bool:
+        """Whether there is a file of a snapshot."""
 
     def open_engine(self) -> AbstractAsyncContextManager[Engine]:
         """An engine as each runtime has one; opened anew it stands for that of the next runtime."""
@@ -151,6 +164,9 @@ class Guest:
 Behaviour: TypeAlias = Callable[[Guest], Awaitable[None]]
 """Leaves the machine as it found it, but for executions."""
 
+TemplateBehaviour: TypeAlias = "Callable[[Subject, Engine, Template], Awaitable[None]]"
+"""Restores machines, and leaves the template as it found it."""
+
 EngineBehaviour: TypeAlias = Callable[[Subject], Awaitable[None]]
 """Boots machines of its own."""
 
@@ -182,11 +198,56 @@ async def launched(subject: Subject, *, detached: bool = False, directory: Path 
         subject.open_engine() as engine,
         engine.launch(spec, directory=directory or subject.make_directory(), detached=detached) as vm,
     ):
-        with trio.fail_after(4 * PATIENCE):
+        yield Guest(engine, vm, await _set_up(vm, spec, "box"))
+
+
+async def _set_up(vm: Vm, spec: InstanceSpec, hostname: str) -> GuestSession:
+    with trio.fail_after(4 * PATIENCE):
+        session = await vm.connect()
+        disks = [Disk(serial=disk.serial, read_only=disk.read_only) for disk in spec.disks[1:]]
+        await session.init_guest(unix_time_ns=NOW_NS, entropy=bytes(64), disks=disks)
+        await session.init_container(
+            image_disk="image", scratch_disk="scratch", hostname=hostname, machine_id=TEMPLATE_ID
+        )
+        return session
+
+
+@attrs.frozen
+class Template:
+    """A machine that was saved."""
+
+    spec: InstanceSpec
+    snapshot: Snapshot
+
+
+async def make_template(subject: Subject, engine: Engine) -> Template:
+    """Boots a machine, freezes and saves it."""
+    spec, paths = subject.make_spec(), subject.make_paths()
+    async with engine.launch(spec, directory=subject.make_directory(), detached=False, memory=paths.memory) as vm:
+        session = await _set_up(vm, spec, "template")
+        with trio.fail_after(PATIENCE):
+            await session.freeze()
+            session.close()
+            await vm.save(paths.state)
+    return Template(spec, paths)
+
+
+@asynccontextmanager
+async def clone(
+    subject: Subject,
+    engine: Engine,
+    template: Template,
+    *,
+    detached: bool = False,
+    directory: Path | None = None,
+) -> AsyncIterator[Guest]:
+    """A machine that was restored and not yet made one of its own."""
+    async with engine.launch(
+        subject.copy_spec(template.spec),
+        directory=directory or subject.make_directory(),
+        detached=detached,
+        restore=template.snapshot,
+    ) as vm:
+        with trio.fail_after(PATIENCE):
             session = await vm.connect()
-            disks = [Disk(serial=disk.serial, read_only=disk.read_only) for disk in spec.disks[1:]]
-            await session.init_guest(unix_time_ns=NOW_NS, entropy=bytes(64), disks=disks)
-            await session.init_container(
-                image_disk="image", scratch_disk="scratch", hostname="box", machine_id="0" * 32
-            )
         yield Guest(engine, vm, session)

@@ -7,10 +7,15 @@ from pathlib import Path
 import pytest
 import trio
 
+from tests.testing.conformance.clones import (
+    CLONES,
+    a_damaged_snapshot_is_an_error,
+    what_was_not_saved_leaves_nothing,
+)
 from tests.testing.conformance.commands import COMMANDS
 from tests.testing.conformance.lives import LIVES
 from tests.testing.conformance.local import open_local
-from tests.testing.conformance.subject import EngineBehaviour, launched
+from tests.testing.conformance.subject import EngineBehaviour, launched, make_template
 
 LIMIT = 240
 
@@ -35,3 +40,21 @@ async def test_life(behaviour: EngineBehaviour, home: Path, sockets: Path, tmp_p
     with trio.fail_after(LIMIT):
         async with open_local(home, tmp_path, sockets) as subject:
             await behaviour(subject)
+
+
+async def test_clones(home: Path, sockets: Path, tmp_path: Path) -> None:
+    """All of them over one template; each failure comes out."""
+    failures = []
+    with trio.fail_after(LIMIT):
+        async with open_local(home, tmp_path, sockets) as subject, subject.open_engine() as engine:
+            await what_was_not_saved_leaves_nothing(subject, engine)
+            template = await make_template(subject, engine)
+            for behaviour in CLONES:
+                try:
+                    await behaviour(subject, engine, template)
+                except Exception as error:
+                    error.add_note(f"behaviour: {behaviour.__name__}")
+                    failures.append(error)
+            await a_damaged_snapshot_is_an_error(subject, engine, template)
+    if failures:
+        raise ExceptionGroup("real machines behave otherwise", failures)

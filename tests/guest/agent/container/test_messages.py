@@ -8,12 +8,14 @@ from hypothesis import strategies as st
 
 from guest.agent.container.messages import (
     SPAWN_ERRORS,
+    Answered,
     Ended,
     Exited,
     Forked,
     GroupGone,
     MalformedMessage,
     Ready,
+    Rename,
     Report,
     Request,
     Setup,
@@ -24,6 +26,7 @@ from guest.agent.container.messages import (
     Spawned,
     SpawnFailed,
     Terminate,
+    Warm,
     decode,
     encode,
 )
@@ -33,7 +36,7 @@ _BYTES = st.binary(max_size=30).map(lambda data: data.replace(b"\0", b"."))
 _TEXT = _BYTES.map(lambda data: data.decode(errors="surrogateescape"))
 _ITEMS = st.lists(_BYTES, max_size=4)
 _MESSAGES: st.SearchStrategy[Request | Report] = st.one_of(
-    st.builds(Setup, _TEXT, _TEXT, _TEXT, _TEXT),
+    st.builds(Setup, _TEXT, _TEXT, _TEXT, _TEXT, _TEXT),
     st.builds(
         Spawn,
         _NUMBER,
@@ -48,6 +51,9 @@ _MESSAGES: st.SearchStrategy[Request | Report] = st.one_of(
     ),
     st.builds(Signal, _NUMBER, _NUMBER),
     st.builds(Terminate),
+    st.builds(Warm),
+    st.builds(Rename, _TEXT, _TEXT),
+    st.builds(Answered, _TEXT),
     st.builds(Forked, _NUMBER),
     st.builds(Ready),
     st.builds(SetupFailed, _TEXT),

@@ -1,0 +1,104 @@
+"""What a bare machine boots: BusyBox on a small disk, and a script as its process 1 that answers on a port."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Final
+
+from boxlite.programs import find_program
+
+PORT: Final = "org.boxlite.bench"
+"""The name of the virtio-serial port on which the script answers."""
+
+CHUNK: Final = 64 * 1024
+"""Bytes that `dd` moves at once."""
+
+STREAM_BYTES: Final = 64 * 1024 * 1024
+"""How much one measurement of a stream moves."""
+
+READY: Final = b"ready\n"
+"""The script's first line."""
+
+_DIRECTORIES: Final = ("bin", "dev", "mnt", "proc", "sys")
+
+_FIND_PORT: Final = f"""#!/bin/busybox sh
+export PATH=/bin
+mount -t proc proc /proc
+mount -t sysfs sys /sys
+mount -t devtmpfs dev /dev 2>/dev/null
+for port in /sys/class/virtio-ports/*; do
+    [ "$(cat $port/name 2>/dev/null)" = {PORT} ] && exec 3<>/dev/${{port##*/}}
+done
+"""
+
+ANSWERING: Final = (
+    _FIND_PORT
+    + f"""
+echo ready >&3
+while read command <&3; do
+    case $command in
+        # By its path, so that the shell forks and executes it.
+        echo) /bin/echo x >&3 ;;
+        out) dd if=/dev/zero bs={CHUNK} count={STREAM_BYTES // CHUNK} >&3 2>/dev/null ;;
+        in) dd of=/dev/null bs={CHUNK} count={STREAM_BYTES // CHUNK} iflag=fullblock <&3 2>/dev/null; echo done >&3 ;;
+        off) reboot -f ;;
+    esac
+done
+"""
+)
+"""Does what each line says that comes in, once."""
+
+WARM: Final = "bench.warm"
+"""On the kernel's command line: `TIMING_AGENT` measures with all files in the guest's memory, instead of none."""
+
+BARE_STARTS: Final = 3
+
+TIMING_AGENT: Final = (
+    _FIND_PORT
+    + f"""
+mount -t ext4 -o ro /dev/vdb /mnt
+if grep -q {WARM} /proc/cmdline; then
+    find /mnt -type f -exec cat {{}} + >/dev/null
+    ready() {{ :; }}
+else
+    # A machine that boots has nothing in its caches.
+    ready() {{ echo 3 >/proc/sys/vm/drop_caches; }}
+fi
+chroot /mnt /usr/bin/python3 -I -S -c pass
+for round in $(seq {BARE_STARTS}); do
+    ready; echo begin >&3; chroot /mnt /usr/bin/python3 -I -S -c pass; echo end >&3
+done
+ready; echo begin >&3
+exec 3>&-
+exec chroot /mnt /init
+"""
+)
+"""Starts bare interpreters of the guest's own root (the second disk), then becomes the agent of it.
+
+Says `begin` before each of them, and `end` after the bare ones.
+"""
+
+
+def make_disk(path: Path, script: str) -> Path:
+    """A root disk with this script as `/init`, written to `path`. Needs busybox-static and e2fsprogs."""
+    root = path.with_suffix(".root")
+    for directory in _DIRECTORIES:
+        (root / directory).mkdir(parents=True)
+    shutil.copy(_program("busybox", "busybox-static"), root / "bin/busybox")
+    for applet in subprocess.run([root / "bin/busybox", "--list"], check=True, capture_output=True).stdout.split():
+        if applet != b"busybox":
+            (root / "bin" / applet.decode()).symlink_to("busybox")
+    (root / "init").write_text(script)
+    (root / "init").chmod(0o755)
+    mke2fs = _program("mke2fs", "e2fsprogs")
+    subprocess.run([mke2fs, "-q", "-t", "ext4", "-d", root, path, "8M"], check=True, capture_output=True)
+    return path
+
+
+def _program(name: str, package: str) -> str:
+    found = find_program(name)
+    if found is None:
+        raise FileNotFoundError(f"{name} is not installed: install {package}")
+    return found

@@ -1,0 +1,100 @@
+"""What the measurements of boxes share: how much is measured, with what, and how their rows come to be."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import Final, TypeAlias
+
+import attrs
+
+from benchmarks.bare.guest import ANSWERING, make_disk
+from benchmarks.bare.machine import BareParts
+from benchmarks.rows import Row
+from benchmarks.samples import percentile
+from boxlite.runtime.layout import find_home
+from boxlite.runtime.parts import Parts
+
+IMAGE: Final = "builtin/python"
+MIB: Final = 1024 * 1024
+PERCENTILES: Final = (50, 95, 99)
+
+Emit: TypeAlias = Callable[[Row], None]
+
+
+@attrs.frozen
+class Effort:
+    """How often each thing is measured."""
+
+    cold: int
+    restores: int
+    pooled: int
+    executions: int
+    streams: int
+    agents: int
+    ends: int
+    crowds: tuple[int, ...]
+    """Numbers of boxes that start at once; memory and idle time are those of the last one."""
+    idle_seconds: float
+    """For how long an idle crowd is watched."""
+
+
+FULL: Final = Effort(
+    cold=8,
+    restores=60,
+    pooled=60,
+    executions=200,
+    streams=5,
+    agents=4,
+    ends=10,
+    crowds=(1, 10, 50, 100),
+    idle_seconds=10,
+)
+QUICK: Final = Effort(
+    cold=2, restores=10, pooled=10, executions=40, streams=1, agents=1, ends=3, crowds=(1, 10), idle_seconds=3
+)
+
+
+@attrs.frozen
+class Bench:
+    """What a measurement is given."""
+
+    effort: Effort
+    parts: BareParts
+    """A bare machine whose script answers; see `benchmarks.bare.guest`."""
+    guest_root: Path
+    """The disk with the agent."""
+    work: Path
+    """A directory that is gone afterwards, with a short path."""
+
+
+async def make_bench(effort: Effort, work: Path) -> Bench:
+    """Takes engine, kernel and the guest's root from the home, where they are made if need be."""
+    home = find_home(None)
+    home.make()
+    parts = Parts(home, engine=None, kernel=None)
+    bare = BareParts(await parts.engine(), await parts.kernel(), (make_disk(work / "bare.ext4", ANSWERING),))
+    return Bench(effort, bare, await parts.guest_root(), work)
+
+
+def emit_percentiles(
+    emit: Emit, name: str, ours: Sequence[float], limit: Sequence[float], unit: str, method: str
+) -> None:
+    """A row for each percentile, each beside that of the limit; both in seconds, shown in `unit` (s or ms)."""
+    scale = {"s": 1, "ms": 1000}[unit]
+    for percent in PERCENTILES:
+        value, bound = percentile(ours, percent) * scale, percentile(limit, percent) * scale
+        emit(Row(f"{name}_p{percent}", value, unit, bound, len(ours), method))
+
+
+def names_of_percentiles(*names: str) -> tuple[str, ...]:
+    """The names of the rows of `emit_percentiles`."""
+    return tuple(f"{name}_p{percent}" for name in names for percent in PERCENTILES)
+
+
+async def timed(call: Callable[[], Awaitable[object]]) -> float:
+    """Seconds that the call takes."""
+    began = time.perf_counter()
+    await call()
+    return time.perf_counter() - began

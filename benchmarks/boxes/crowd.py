@@ -1,0 +1,129 @@
+"""Many boxes, or bare machines, at once: `python -m benchmarks.boxes.crowd ours|bare COUNT SECONDS`.
+
+A process of its own measures one crowd, so that its memory holds nothing else. It prints a `Crowd` as JSON.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import TypeAlias
+
+import attrs
+import trio
+
+import boxlite
+from benchmarks.bare.machine import make_bare_snapshot, restore_bare_machine
+from benchmarks.boxes.bench import IMAGE, QUICK, make_bench
+from benchmarks.boxes.starts import check_restored, echo
+from benchmarks.processes import cpu_seconds, descendants, named, private_bytes, resident_bytes
+
+_SETTLING_SECONDS = 2.0
+
+Grow: TypeAlias = Callable[[], Awaitable[None]]
+"""Starts one more, and returns at its first output; it lives until the crowd is gone."""
+
+
+@attrs.frozen
+class Crowd:
+    """What a number of machines took that were started at once and then were left alone."""
+
+    seconds: float
+    """Until the last one's first output."""
+    private_bytes: list[int]
+    """Of each machine's process."""
+    idle_cpu: list[float]
+    """Of each machine's process: processor seconds a second."""
+    driver_bytes: int
+    """What the processes that drive them have grown by, all machines together."""
+    driver_cpu: float
+    """Processor seconds a second of those, while all machines are idle."""
+
+
+async def measure_crowd(kind: str, count: int, idle_seconds: float) -> Crowd:
+    """Starts `count` of a kind, "ours" or "bare", and watches them for so many seconds."""
+    _allow_descriptors()
+    async with _open_ours() if kind == "ours" else _open_bare() as grow:
+        before = _driver_bytes()
+        began = time.perf_counter()
+        async with trio.open_nursery() as nursery:
+            for _ in range(count):
+                nursery.start_soon(grow)
+        seconds = time.perf_counter() - began
+        await trio.sleep(_SETTLING_SECONDS)
+        machines = _machines()
+        assert len(machines) == count, f"{len(machines)} machines run, not {count}"
+        grown = _driver_bytes() - before
+        busy = {pid: cpu_seconds(pid) for pid in (*machines, *_drivers())}
+        await trio.sleep(idle_seconds)
+        shares = {pid: (cpu_seconds(pid) - spent) / idle_seconds for pid, spent in busy.items()}
+        return Crowd(
+            seconds,
+            [private_bytes(pid) for pid in machines],
+            [shares[pid] for pid in machines],
+            grown,
+            sum(shares[pid] for pid in _drivers()),
+        )
+
+
+@asynccontextmanager
+async def _open_ours() -> AsyncIterator[Grow]:
+    async with boxlite.open_runtime(ephemeral=True) as runtime:
+        # The first one makes the template, and the runtime has all its code in memory afterwards.
+        async with runtime.open_box(IMAGE) as box:
+            await echo(box)
+
+        async def grow() -> None:
+            box = await runtime.create(IMAGE)
+            await echo(box)
+            check_restored(box.metrics().stage_seconds)
+
+        # The end of an ephemeral runtime's block removes its boxes.
+        yield grow
+
+
+@asynccontextmanager
+async def _open_bare() -> AsyncIterator[Grow]:
+    with tempfile.TemporaryDirectory(prefix="boxlite-bench-") as directory:
+        work = Path(directory)
+        bench = await make_bench(QUICK, work)
+        snapshot = await make_bare_snapshot(bench.parts, work)
+        async with AsyncExitStack() as machines:
+
+            async def grow() -> None:
+                machine = await machines.enter_async_context(restore_bare_machine(bench.parts, work, snapshot))
+                await machine.ask("echo")
+
+            yield grow
+
+
+def _machines() -> list[int]:
+    return named(descendants(os.getpid()), "qemu")
+
+
+def _drivers() -> list[int]:
+    machines = set(_machines())
+    return [os.getpid(), *(pid for pid in descendants(os.getpid()) if pid not in machines)]
+
+
+def _driver_bytes() -> int:
+    gc.collect()
+    return sum(resident_bytes(pid) for pid in _drivers())
+
+
+def _allow_descriptors() -> None:
+    """A box takes about ten of its runtime's, and many systems allow a thousand until a process asks for more."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+if __name__ == "__main__":
+    print(json.dumps(attrs.asdict(trio.run(measure_crowd, sys.argv[1], int(sys.argv[2]), float(sys.argv[3])))))

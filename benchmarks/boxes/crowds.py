@@ -1,0 +1,98 @@
+"""Many boxes at once: when the last one answers, and what each takes while it has nothing to do."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Final
+
+import trio
+
+from benchmarks.boxes.bench import MIB, Bench, Emit
+from benchmarks.boxes.crowd import Crowd
+from benchmarks.rows import Row
+from benchmarks.samples import median
+
+IDLE_ROWS: Final = (
+    "idle_private_mib",
+    "idle_private_max_mib",
+    "idle_cpu_percent",
+    "host_kib_a_box",
+    "host_cpu_percent",
+)
+
+_END_SECONDS = 60.0
+
+
+def name_of(count: int) -> str:
+    """The row of so many boxes."""
+    return f"boxes_{count}_s"
+
+
+async def measure(bench: Bench, emit: Emit) -> None:
+    """Boxes and bare machines in turn, each crowd in a process of its own."""
+    for count in bench.effort.crowds:
+        idle_seconds = bench.effort.idle_seconds if count == bench.effort.crowds[-1] else 0.1
+        bare = await _measure("bare", count, idle_seconds)
+        ours = await _measure("ours", count, idle_seconds)
+        method = (
+            f"{count} creates at once until the first byte of the last one's echo, from a template that is there; "
+            "the limit is as many bare machines restored at once"
+        )
+        emit(Row(name_of(count), ours.seconds, "s", bare.seconds, 1, method))
+    for row in _idle_rows(ours, bare, idle_seconds):
+        emit(row)
+
+
+def _idle_rows(ours: Crowd, bare: Crowd, seconds: float) -> list[Row]:
+    count = len(ours.private_bytes)
+
+    def row(name: str, unit: str, figure: Callable[[Crowd], float], method: str) -> Row:
+        method = f"{method}; {count} boxes that have run echo, and as many bare machines"
+        return Row(name, figure(ours), unit, figure(bare), count, method)
+
+    rollup = "Private_Clean and Private_Dirty of its QEMU process"
+    cpu = f"utime and stime over {seconds:g} s, percent of a core"
+    return [
+        row("idle_private_mib", "MiB", lambda crowd: median(crowd.private_bytes) / MIB, f"the median box's {rollup}"),
+        row("idle_private_max_mib", "MiB", lambda crowd: max(crowd.private_bytes) / MIB, f"the largest box's {rollup}"),
+        row(
+            "idle_cpu_percent",
+            "%",
+            lambda crowd: sum(crowd.idle_cpu) / count * 100,
+            f"{cpu}, mean over their QEMU processes",
+        ),
+        row(
+            "host_kib_a_box",
+            "KiB",
+            lambda crowd: crowd.driver_bytes / count / 1024,
+            "growth of Rss of the runtime's own processes, or of the bare script's, over the number",
+        ),
+        row(
+            "host_cpu_percent",
+            "%",
+            lambda crowd: crowd.driver_cpu * 100,
+            f"{cpu}, of the runtime's own processes, or of the bare script's, all together",
+        ),
+    ]
+
+
+async def _measure(kind: str, count: int, idle_seconds: float) -> Crowd:
+    command = [sys.executable, "-m", "benchmarks.boxes.crowd", kind, str(count), str(idle_seconds)]
+    done = await trio.run_process(
+        command, capture_stdout=True, capture_stderr=True, check=False, deliver_cancel=_interrupt
+    )
+    if done.returncode != 0:
+        raise subprocess.SubprocessError(done.stderr.decode(errors="replace").strip().rpartition("\n")[2])
+    return Crowd(**json.loads(done.stdout))
+
+
+async def _interrupt(process: trio.Process) -> None:
+    # It ends its machines, which nobody else would.
+    process.send_signal(signal.SIGINT)
+    with trio.move_on_after(_END_SECONDS):
+        await process.wait()
+    process.kill()

@@ -1,0 +1,108 @@
+"""What is measured of boxes, in which order; a measurement that fails loses its own rows and no others."""
+
+from __future__ import annotations
+
+import os
+import platform
+import tempfile
+from collections.abc import Awaitable, Callable, Collection
+from pathlib import Path
+from typing import Final
+
+import attrs
+import trio
+
+from benchmarks.boxes import agent, commands, crowds, ends, starts, streams
+from benchmarks.boxes.bench import Bench, Effort, Emit, make_bench
+from benchmarks.rows import Row
+from boxlite.errors import first_error
+
+SECTION_SECONDS: Final = 600.0
+"""A measurement that takes longer hangs."""
+
+
+@attrs.frozen
+class Section:
+    """Rows that one measurement gives together."""
+
+    name: str
+    rows: tuple[str, ...]
+    """Those that it must give; it may give more."""
+    measure: Callable[[Bench, Emit], Awaitable[None]]
+
+
+def sections(effort: Effort) -> tuple[Section, ...]:
+    """All of them, the short ones first."""
+    return (
+        Section("host", ("host_processors",), _describe_host),
+        Section("exec", commands.ROWS, commands.measure),
+        Section("restore", starts.RESTORE_ROWS, starts.measure_restore),
+        Section("pool", starts.POOL_ROWS, starts.measure_pool),
+        Section("ends", ends.ROWS, ends.measure),
+        Section("cold", starts.COLD_ROWS, starts.measure_cold),
+        Section("agent", agent.ROWS, agent.measure),
+        Section("streams", streams.ROWS, streams.measure),
+        Section("crowds", (*map(crowds.name_of, effort.crowds), *crowds.IDLE_ROWS), crowds.measure),
+    )
+
+
+async def measure(
+    effort: Effort, only: Collection[str] = (), say: Callable[[str], None] = lambda text: None
+) -> list[Row]:
+    """All rows, or those that are named in `only`, by themselves or by their section; `say` hears what goes on.
+
+    Raises KeyError for a name that no section has.
+    """
+    chosen = _choose(sections(effort), only)
+    rows: list[Row] = []
+    with tempfile.TemporaryDirectory(prefix="boxlite-bench-") as directory:
+        bench = await make_bench(effort, Path(directory))
+        for section in chosen:
+            say(section.name)
+            measured = await _guard(section, bench)
+            rows += [row for row in measured if not only or {row.name, section.name} & set(only)]
+    return rows
+
+
+def _choose(every: tuple[Section, ...], only: Collection[str]) -> list[Section]:
+    known = {name for section in every for name in (section.name, *section.rows)}
+    if unknown := sorted(set(only) - known):
+        raise KeyError(f"nothing is named {', '.join(unknown)}; there are {', '.join(sorted(known))}")
+    return [section for section in every if not only or set(only) & {section.name, *section.rows}]
+
+
+async def _guard(section: Section, bench: Bench) -> list[Row]:
+    """What the section measured, and for what it did not, why."""
+    rows: list[Row] = []
+    reason = "the measurement did not give it"
+    try:
+        with trio.fail_after(SECTION_SECONDS):
+            await section.measure(bench, rows.append)
+    except Exception as error:
+        cause = first_error(error)
+        reason = f"{type(cause).__name__}: {cause}"
+    given = {row.name for row in rows}
+    return rows + [Row.missing(name, reason) for name in section.rows if name not in given]
+
+
+async def _describe_host(bench: Bench, emit: Emit) -> None:
+    engine = bench.parts.engine
+    version = await trio.run_process([str(engine.program), "--version"], capture_stdout=True)
+    method = ", ".join(
+        (
+            _processor(),
+            f"{os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') >> 30} GiB of memory",
+            version.stdout.decode().splitlines()[0],
+            f"accelerator {engine.accelerator}",
+            f"Linux {platform.release()}",
+            f"Python {platform.python_version()}",
+        )
+    )
+    emit(Row("host_processors", float(len(os.sched_getaffinity(0))), "", None, 1, method))
+
+
+def _processor() -> str:
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.machine()

@@ -1,0 +1,126 @@
+"""From the call to the first byte of `echo`'s output: a cold start, a restore from a template, a box of a pool."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+
+import attrs
+
+import boxlite
+from benchmarks.bare.machine import BareSnapshot, make_bare_snapshot, open_bare_machine, restore_bare_machine
+from benchmarks.boxes.bench import IMAGE, Bench, Emit, emit_percentiles, names_of_percentiles, timed
+from benchmarks.rows import Row
+from benchmarks.samples import median
+
+COLD_ROWS = names_of_percentiles("cold_first_output")
+RESTORE_ROWS = names_of_percentiles("restore_first_output")
+POOL_ROWS = names_of_percentiles("pool_first_output")
+
+_POOL = 2
+
+
+@attrs.frozen
+class _Start:
+    """One box from nothing to its first output."""
+
+    seconds: float
+    stages: Mapping[str, float]
+
+
+async def measure_cold(bench: Bench, emit: Emit) -> None:
+    """Without templates: the machine boots, and its agent starts."""
+    async with boxlite.open_runtime(ephemeral=True, templates_mib=0) as runtime:
+        # The first one finds nothing in the host's caches, and may have to build an image.
+        await _first_output(runtime)
+        ours, bare = [], []
+        # Interleaved, since a machine's speed drifts more between minutes than between neighbours.
+        for _ in range(bench.effort.cold):
+            ours.append(await _first_output(runtime))
+            began = time.perf_counter()
+            async with open_bare_machine(bench.parts, bench.work):
+                bare.append(time.perf_counter() - began)
+    method = "create, boot, first byte of echo's output; the limit is bare QEMU to the first line of a shell script"
+    emit_percentiles(emit, "cold_first_output", [start.seconds for start in ours], bare, "s", method)
+    _emit_stages(emit, "cold", ours)
+
+
+async def measure_restore(bench: Bench, emit: Emit) -> None:
+    """From a template, as every first start of a box."""
+    snapshot = await make_bare_snapshot(bench.parts, bench.work)
+    async with boxlite.open_runtime(ephemeral=True) as runtime:
+        # The first one makes the template.
+        await _first_output(runtime)
+        ours, bare = [], []
+        for _ in range(bench.effort.restores):
+            ours.append(await _first_output(runtime))
+            check_restored(ours[-1].stages)
+            bare.append(await _bare_restore(bench, snapshot))
+    method = (
+        "create, restore, first byte of echo's output; the limit is bare QEMU restored over QMP "
+        "until its shell has answered a line by a forked echo"
+    )
+    emit_percentiles(emit, "restore_first_output", [start.seconds for start in ours], bare, "ms", method)
+    _emit_stages(emit, "restore", ours)
+
+
+async def measure_pool(bench: Bench, emit: Emit) -> None:
+    """From a pool that is full, so that no box is started meanwhile."""
+    snapshot = await make_bare_snapshot(bench.parts, bench.work)
+    ours, bare = [], []
+    async with (
+        boxlite.open_runtime(ephemeral=True) as runtime,
+        runtime.pool(IMAGE, size=_POOL) as pool,
+    ):
+        for _ in range(bench.effort.pooled):
+            await pool.wait_ready()
+            began = time.perf_counter()
+            async with pool.box() as box:
+                ours.append(await echo(box) - began)
+            async with restore_bare_machine(bench.parts, bench.work, snapshot) as machine:
+                await machine.ask("echo")
+                bare.append(await timed(lambda: machine.ask("echo")))
+    method = (
+        f"from a full pool of {_POOL}: asking for a box, first byte of echo's output; the limit is a line to the shell "
+        "of a bare machine that runs, answered by a forked echo"
+    )
+    emit_percentiles(emit, "pool_first_output", ours, bare, "ms", method)
+
+
+async def _first_output(runtime: boxlite.Runtime) -> _Start:
+    began = time.perf_counter()
+    async with runtime.open_box(IMAGE) as box:
+        created = time.perf_counter()
+        await box.start()
+        started = time.perf_counter()
+        ended = await echo(box)
+        stages = {"create": created - began, **box.metrics().stage_seconds, "echo": ended - started}
+    return _Start(ended - began, stages)
+
+
+def check_restored(stages: Mapping[str, float]) -> None:
+    """Raises RuntimeError where a box was booted, as it is where no template can be made."""
+    if "restore" not in stages:
+        raise RuntimeError("the box was booted, not restored, since no template of it could be made or used")
+
+
+async def echo(box: boxlite.Box) -> float:
+    """Runs it, and tells when its first byte came, by time.perf_counter."""
+    async with box.exec(["echo", "x"], stdin=subprocess.DEVNULL) as execution:
+        assert await execution.stdout.receive_some(1) == b"x"
+        return time.perf_counter()
+
+
+async def _bare_restore(bench: Bench, snapshot: BareSnapshot) -> float:
+    began = time.perf_counter()
+    async with restore_bare_machine(bench.parts, bench.work, snapshot) as machine:
+        await machine.ask("echo")
+        return time.perf_counter() - began
+
+
+def _emit_stages(emit: Emit, kind: str, starts: Sequence[_Start]) -> None:
+    for stage in dict.fromkeys(stage for start in starts for stage in start.stages):
+        seconds = [start.stages[stage] for start in starts if stage in start.stages]
+        method = f"medians of the stages of these {kind} starts; stages may overlap"
+        emit(Row(f"{kind}_stage_{stage.replace(' ', '_')}", median(seconds) * 1000, "ms", None, len(seconds), method))

@@ -1,0 +1,61 @@
+"""What was aimed at, on two cores without KVM."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from typing import Final
+
+import attrs
+
+from benchmarks.rows import Row
+
+
+class Figure(enum.Enum):
+    """What of a row is held against an aim."""
+
+    VALUE = "the figure itself"
+    RATIO = "the figure over its limit"
+    ABOVE = "the figure less its limit"
+
+
+@attrs.frozen
+class Aim:
+    """A bound for a figure: an upper one, unless `at_least`."""
+
+    what: str
+    row: str
+    bound: float
+    stretch: float | None = None
+    figure: Figure = Figure.VALUE
+    at_least: bool = False
+
+    def measured(self, rows: Mapping[str, Row]) -> float | None:
+        """The figure that the aim is about; None where it was not measured."""
+        row = rows.get(self.row)
+        if row is None or row.value is None:
+            return None
+        match self.figure:
+            case Figure.VALUE:
+                return row.value
+            case Figure.RATIO:
+                return row.ratio
+            case Figure.ABOVE:
+                return None if row.limit is None else row.value - row.limit
+
+    def met(self, measured: float, bound: float) -> bool:
+        """Whether a figure keeps within the bound."""
+        return measured >= bound if self.at_least else measured <= bound
+
+
+AIMS: Final = (
+    Aim("From a template to the first output", "restore_first_output_p50", 250, 180),
+    Aim("From a pool to the first output", "pool_first_output_p50", 30, 20),
+    Aim("A command's round trip, above the guest's own spawn", "exec_over_spawn_p50", 10, 5, Figure.ABOVE),
+    Aim("Output, of the bare port's rate", "stream_out_ratio", 0.25, 0.5, Figure.RATIO, at_least=True),
+    Aim("Input, of the bare port's rate", "stream_in_ratio", 0.25, 0.5, Figure.RATIO, at_least=True),
+    Aim("The agent's start, in starts of a bare Python", "agent_start_over_bare_python", 2, None, Figure.RATIO),
+    Aim("Private memory of an idle box", "idle_private_mib", 25),
+    Aim("Processor time of an idle box", "idle_cpu_percent", 1),
+    Aim("100 boxes at once, until the last one's first output", "boxes_100_s", 30),
+)

@@ -1,0 +1,1 @@
+"""Pools: boxes that are started before anybody asks for one."""

@@ -1,0 +1,159 @@
+"""Templates of real machines: how a box lives that came from one, what is shared, and what a broken one costs."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import attrs
+import pytest
+import trio
+
+import boxlite
+import boxlite.boxes.start
+from boxlite.boxes.storage import SCRATCH_FILE
+from boxlite.templates.files import _stamp, _write_manifest
+from boxlite.templates.manifest import MANIFEST, MEMORY, STATE, decode_manifest
+from tests.faults.conftest import furnish
+from tests.images.disks import check
+from tests.leftovers import box_files, machines, nothing_left
+from tests.templates.clones import IMAGE, folders, open_clones
+from tests.vmm.processes import until
+
+LIMIT = 240
+
+
+async def test_a_restored_box_stops_with_a_sound_disk_and_starts_again_with_its_files(
+    home: Path, sockets: Path
+) -> None:
+    with trio.fail_after(LIMIT), nothing_left(home, sockets):
+        async with (
+            boxlite.open_runtime(home=home, ephemeral=True) as runtime,
+            open_clones(runtime, "one") as [box],
+        ):
+            await box.run(["sh", "-c", "echo mine > /kept; mkdir /etc/mine; rm /etc/passwd"])
+            await box.stop()
+            [directory] = [path for path in box_files(home, sockets) if (path / SCRATCH_FILE).exists()]
+            check(directory / SCRATCH_FILE)
+            await box.start()
+            assert "init" in runtime.box_metrics()[0].stage_seconds
+            done = await box.run(["sh", "-c", "cat /kept; ls -d /etc/mine; hostname; ls /etc/passwd"], check=False)
+            assert done.stdout == b"mine\n/etc/mine\none\n"
+
+
+async def test_the_memory_of_clones_is_shared(home: Path, sockets: Path) -> None:
+    with trio.fail_after(LIMIT), nothing_left(home, sockets):
+        async with (
+            boxlite.open_runtime(home=home, ephemeral=True) as runtime,
+            open_clones(runtime, "one", "other") as boxes,
+        ):
+            [memory] = [
+                path / MEMORY for path in folders(home) if (path / MEMORY).exists() and _is_of(path, "disk_mib", 64)
+            ]
+            written = memory.stat().st_blocks * 512
+            for box in boxes:
+                pid = (await box.status()).pid
+                assert pid is not None
+                assert private_guest_memory(pid, memory) < written / 3
+
+
+def _is_of(folder: Path, field: str, value: int) -> bool:
+    key = decode_manifest((folder / MANIFEST).read_bytes()).key
+    return bool(getattr(key, field) == value and key.memory_mib == 256 and key.cpus == 1)
+
+
+def private_guest_memory(pid: int, memory: Path) -> int:
+    """Bytes that a process has written into its own copy of a file's pages (proc(5), smaps)."""
+    total, inside = 0, False
+    for line in Path(f"/proc/{pid}/smaps").read_text().splitlines():
+        name, _, rest = line.partition(" ")
+        if "-" in name and ":" not in name:
+            inside = rest.endswith(str(memory))
+        elif inside and name in ("Private_Dirty:", "Private_Clean:"):
+            total += int(rest.split()[0]) << 10
+    return total
+
+
+@pytest.fixture
+def broken_home(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A home that shares images with the session's, and has copies of its templates."""
+    own = furnish(tmp_path / "home", home)
+    monkeypatch.setenv("BOXLITE_HOME", str(own))
+    return own
+
+
+@pytest.mark.parametrize("damage", ["state", "memory", "cut off"])
+async def test_a_broken_template_costs_a_boot_and_never_an_error(
+    damage: str, home: Path, broken_home: Path, sockets: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Broken so that no check sees it, but for the one that is cut off."""
+    monkeypatch.setattr(boxlite.boxes.start, "RESTORE_SECONDS", 5.0)
+    async with boxlite.open_runtime(home=home, ephemeral=True) as runtime:
+        made = await runtime.templates.build(IMAGE, disk_mib=64)
+    (broken_home / "templates").unlink(missing_ok=True)
+    (broken_home / "templates").mkdir()
+    folder = broken_home / "templates" / made.name
+    await trio.run_process(["cp", "-r", "--sparse=always", str(home / "templates" / made.name), str(folder)])
+    match damage:
+        case "state":
+            (folder / STATE).write_bytes(os.urandom((folder / STATE).stat().st_size))
+        case "memory":
+            with (folder / MEMORY).open("r+b") as file:
+                file.truncate(0)
+                file.truncate(256 << 20)
+        case "cut off":
+            os.truncate(folder / MEMORY, 1 << 20)
+    if damage != "cut off":
+        await trio.to_thread.run_sync(restamp, folder)
+    with trio.fail_after(LIMIT), nothing_left(broken_home, sockets):
+        async with (
+            boxlite.open_runtime(home=broken_home, ephemeral=True) as runtime,
+            runtime.open_box(IMAGE, disk_mib=64) as box,
+        ):
+            if damage == "cut off":
+                # It is made again, which a test need not wait for.
+                monkeypatch.setattr("boxlite.templates.actor.build_template", no_room)
+            assert (await box.run(["echo", "up"])).stdout == b"up\n"
+            assert "init" in runtime.box_metrics()[0].stage_seconds
+            assert folders(broken_home) == []
+
+
+def restamp(folder: Path) -> None:
+    manifest = decode_manifest((folder / MANIFEST).read_bytes())
+    stamps = {name: _stamp(folder / name, lambda: None) for name in manifest.files}
+    _write_manifest(folder, attrs.evolve(manifest, files=stamps))
+
+
+async def no_room(*arguments: object) -> None:
+    raise boxlite.StorageFull("no room")
+
+
+HOST = """
+import boxlite, trio
+
+async def main():
+    async with boxlite.open_runtime(ephemeral=True) as runtime:
+        await runtime.templates.build("builtin/python", memory_mib=192, disk_mib=64)
+
+trio.run(main)
+"""
+
+
+async def test_a_host_that_is_killed_while_it_builds_leaves_no_machine_and_the_next_one_sweeps(
+    broken_home: Path, sockets: Path
+) -> None:
+    templates = broken_home / "templates"
+    templates.unlink(missing_ok=True)
+    with trio.fail_after(LIMIT), nothing_left(broken_home, sockets):
+        host = await trio.lowlevel.open_process([sys.executable, "-c", HOST])
+        try:
+            await until(lambda: bool(machines(sockets)), 60)
+        finally:
+            host.kill()
+            await host.wait()
+        await until(lambda: not machines(sockets), 2)
+        assert list(templates.glob(".building-*")) != []
+        async with boxlite.open_runtime(ephemeral=True) as runtime:
+            assert await runtime.templates.list() == ()
+            assert os.listdir(templates) == []
