@@ -12,7 +12,7 @@ from pathlib import Path
 
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
 
-from proto.generate_lean import lean_code
+from proto.generate_lean import lean_code, lean_types
 
 SOURCES = Path(__file__).parent
 
@@ -34,10 +34,11 @@ def generate(directory: Path) -> None:
         check=True,
         env=os.environ | {"PATH": path},
     )
-    lean = lean_code(FileDescriptorSet.FromString(descriptors.read_bytes()))
+    files = FileDescriptorSet.FromString(descriptors.read_bytes())
     descriptors.unlink()
     (directory / "lean").mkdir(exist_ok=True)
-    (directory / "lean/messages.py").write_text(lean)
+    (directory / "lean/messages.py").write_text(lean_code(files))
+    (directory / "lean/messages.pyi").write_text(lean_types(files))
 
 
 if __name__ == "__main__":

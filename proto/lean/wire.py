@@ -8,18 +8,12 @@ from __future__ import annotations
 
 TYPE_CHECKING = False  # What typing.TYPE_CHECKING is; importing typing takes as long as the whole agent.
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from typing import Any, ClassVar, TypeVar, dataclass_transform
+    from collections.abc import Mapping, Sequence
+    from typing import Any, TypeVar
 
     Part = bytes | memoryview
-    Field = tuple[bytes, str, int, bool, "type[Message] | None", Sequence[str]]
+    Field = tuple[bytes, str, int, bool, "Kind | None", Sequence[str]]
     M = TypeVar("M", bound="Message")
-else:
-
-    def dataclass_transform(*, kw_only_default):
-        """Tells the type checker alone that the constructor takes the annotated fields (PEP 681)."""
-        return lambda kind: kind
-
 
 # Kinds of fields. The low three bits are the wire type.
 _VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
@@ -34,30 +28,59 @@ class WireError(ValueError):
     """The bytes are no message of the expected type."""
 
 
-@dataclass_transform(kw_only_default=True)
 class Message:
     """A message: one attribute a field, with the default of proto3 where the field was not given.
 
     A repeated field that was not given is an empty tuple, a message that was not given None.
     """
 
-    FIELDS: ClassVar[dict[int, Field]] = {}
-    """By number: tag in bytes, name, kind, whether it is repeated, class of a MESSAGE, other members of its oneof."""
-
-    def __init__(self, **values: Any) -> None:
-        self.__dict__.update(values)
+    __slots__ = ("__dict__", "kind")
+    kind: Kind
 
     def __eq__(self, other: object) -> bool:
-        return type(self) is type(other) and all(
-            # A repeated field may be any sequence.
-            list(ours) == list(theirs) if repeated else ours == theirs
-            for _, name, _, repeated, _, _ in self.FIELDS.values()
-            for ours, theirs in ((getattr(self, name), getattr(other, name)),)
-        )
+        return isinstance(other, Message) and self.kind is other.kind and _plain(self) == _plain(other)
 
     def __repr__(self) -> str:
-        fields = ", ".join(f"{name}={value!r}" for name, value in self.__dict__.items())
-        return f"{type(self).__name__}({fields})"
+        given = {name: value for name, value in self.__dict__.items() if value != self.kind.defaults[name]}
+        return f"{self.kind.name}({', '.join(f'{name}={value!r}' for name, value in given.items())})"
+
+
+class Kind:
+    """A type of messages, which are made by calling it with their fields.
+
+    No class, as messages.pyi has it for the type checker: making one takes a hundred times as long. `fields` are by
+    number: tag in bytes, name, kind, whether it is repeated, type of a MESSAGE, other members of its oneof.
+    """
+
+    __slots__ = ("defaults", "fields", "name")
+
+    def __init__(self, name: str, fields: Mapping[int, Field], defaults: Mapping[str, object]) -> None:
+        self.name = name
+        self.fields = fields
+        self.defaults = defaults
+
+    def __call__(self, **values: object) -> Message:
+        """A message with these fields. Raises TypeError for others."""
+        message = Message()
+        message.kind = self
+        attributes = message.__dict__
+        attributes.update(self.defaults)
+        attributes.update(values)
+        if len(attributes) != len(self.defaults):
+            raise TypeError(f"{self.name} has no fields {sorted(attributes.keys() - self.defaults.keys())}")
+        return message
+
+
+class Enum:
+    """Names for numbers."""
+
+    def __init__(self, **values: int) -> None:
+        self.__dict__.update(values)
+
+
+def _plain(message: Message) -> dict[str, object]:
+    """The fields, in which a repeated one may have been any sequence."""
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in message.__dict__.items()}
 
 
 def encode(message: Message) -> bytes:
@@ -70,7 +93,7 @@ def parts(message: Message) -> tuple[list[bytes], int]:
     pieces: list[bytes] = []
     size = 0
     values = message.__dict__
-    for tag, name, kind, repeated, _, _ in message.FIELDS.values():
+    for tag, name, kind, repeated, _, _ in message.kind.fields.values():
         value = values.get(name)
         if not value:
             continue
@@ -104,13 +127,13 @@ def decode(kind: type[M], data: Part) -> M:
     try:
         _read(message, data)
     except (IndexError, UnicodeDecodeError) as error:
-        raise WireError(f"no {kind.__name__}: {error}") from None
+        raise WireError(f"no {message.kind.name}: {error}") from None
     return message
 
 
 def _read(message: Message, data: Part) -> None:
     """Merges what `data` holds into the message."""
-    values, fields = message.__dict__, message.FIELDS
+    values, fields = message.__dict__, message.kind.fields
     position, end = 0, len(data)
     while position < end:
         tag, position = _read_varint(data, position)
@@ -136,12 +159,12 @@ def _read(message: Message, data: Part) -> None:
             continue
         _, name, kind, repeated, message_type, alternatives = fields[number]
         if kind & 7 != wire_type:
-            raise WireError(f"field {name} of {type(message).__name__} has wire type {wire_type}, not {kind & 7}")
+            raise WireError(f"field {name} of {message.kind.name} has wire type {wire_type}, not {kind & 7}")
         for alternative in alternatives:
-            values.pop(alternative, None)
+            values[alternative] = None
         if message_type is not None:
             # What comes twice of a single message is merged.
-            inner = message_type() if repeated else values.get(name) or message_type()
+            inner = message_type() if repeated else values[name] or message_type()
             _read(inner, value)
             value = inner
         elif wire_type != _VARINT:
@@ -150,10 +173,12 @@ def _read(message: Message, data: Part) -> None:
             value = value != 0
         elif kind != UINT64:
             value &= 0xFFFFFFFF
-        if repeated:
-            values.setdefault(name, []).append(value)
-        else:
+        if not repeated:
             values[name] = value
+        elif values[name]:
+            values[name].append(value)
+        else:
+            values[name] = [value]
 
 
 def _scalar(kind: int, value: Part) -> bytes | str | int:
