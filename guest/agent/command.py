@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
-
 from guest.agent.container.messages import Spawn, SpawnError
+from guest.agent.files import fsdecode
 from proto.lean.messages import StartFailure
 
 TYPE_CHECKING = False
@@ -48,10 +47,10 @@ def spawn_request(start: ExecStart, key: int) -> Spawn:
     if not start.argv or not start.argv[0]:
         raise _invalid("the command is empty")
     if not start.cwd.startswith(b"/"):
-        raise _invalid(f"the working directory is not an absolute path: {os.fsdecode(start.cwd)!r}")
+        raise _invalid(f"the working directory is not an absolute path: {fsdecode(start.cwd)!r}")
     for variable in start.env:
         if variable.find(b"=") < 1:
-            raise _invalid(f"not NAME=value in the environment: {os.fsdecode(variable[:80])!r}")
+            raise _invalid(f"not NAME=value in the environment: {fsdecode(variable[:80])!r}")
     for text in (*start.argv, *start.env, start.cwd, start.user.encode(errors="surrogatepass")):
         if b"\0" in text:
             raise _invalid("arguments, environment, working directory and user cannot have a NUL in them")

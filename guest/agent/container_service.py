@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
-
 from guest.agent.container.client import ContainerError
 from guest.agent.container.messages import Setup
 from guest.agent.disks import is_serial
+from guest.agent.files import is_directory
 from guest.agent.identity import is_machine_id
 from guest.agent.rpc.calls import CallError, Status
 from proto.lean.messages import ContainerInitReply
@@ -65,7 +64,7 @@ class ContainerService:
 
     def _disk(self, serial: str) -> str:
         path = f"{self._disks}/{serial}"
-        if not is_serial(serial) or not os.path.isdir(path):
+        if not is_serial(serial) or not is_directory(path):
             raise CallError(Status.FAILED_PRECONDITION, f"no disk {serial[:40]!r} is mounted: Guest.Init comes first")
         return path
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import os
+import posix
 
 from guest.agent import syscalls
+from guest.agent.files import is_mount
 from guest.agent.syscalls import MountFlag
 
 DISKS = "/run/boxlite/disks"
@@ -33,7 +34,7 @@ def mount_disk(serial: str, *, read_only: bool) -> None:
     # The options of the container's own root are the overlay's; here nothing is ever executed or opened as a device.
     flags = MountFlag.NO_DEV | MountFlag.NO_ATIME
     try:
-        os.makedirs(target, 0o700)
+        posix.mkdir(target, 0o700)
         if read_only:
             # A read-only device cannot replay a journal, and a clean disk has nothing in it.
             syscalls.mount(device, target, "ext4", flags | MountFlag.READ_ONLY, "noload")
@@ -45,14 +46,14 @@ def mount_disk(serial: str, *, read_only: bool) -> None:
 
 def unmount_disks() -> None:
     """Writes every disk back and takes it out of use; raises OSError when one is still used."""
-    for name in os.listdir(DISKS):
-        if os.path.ismount(f"{DISKS}/{name}"):
+    for name in posix.listdir(DISKS):
+        if is_mount(f"{DISKS}/{name}"):
             syscalls.unmount(f"{DISKS}/{name}")
-    os.sync()
+    posix.sync()
 
 
 def _find(serial: str) -> str:
-    for name in os.listdir(_BLOCK_DEVICES):
+    for name in posix.listdir(_BLOCK_DEVICES):
         if name.startswith("vd"):
             with open(f"{_BLOCK_DEVICES}/{name}/serial") as file:
                 if file.read().strip() == serial:

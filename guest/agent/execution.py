@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import fcntl
-import os
+import posix
 import sys
 import time
 
@@ -11,6 +11,7 @@ from guest.agent import loop
 from guest.agent.command import Refused
 from guest.agent.container.client import ContainerError, Process
 from guest.agent.container.messages import SpawnError
+from guest.agent.files import fsencode
 from guest.agent.input import InputStream
 from guest.agent.output import OutputStream
 from guest.agent.pipes import open_pipes
@@ -129,9 +130,9 @@ class Execution:
             self._container.spawn(request, streams, self._spawned)
 
     def first_process_ended(self, status: int, message: str = "") -> None:
-        """Its first process has ended with this status, as os.waitpid gives it."""
+        """Its first process has ended with this status, as posix.waitpid gives it."""
         if self._end is None:
-            code = os.waitstatus_to_exitcode(status)
+            code = posix.waitstatus_to_exitcode(status)
             duration = time.monotonic_ns() - self._began
             self._end = Exited(exit_code=max(code, 0), signal=max(-code, 0), duration_ns=duration, message=message)
             self._changed()
@@ -220,9 +221,9 @@ class Execution:
         start, self.pid = self._start, pid
         if terminal is not None:
             self._terminal = terminal
-            self.outputs[StreamName.STDOUT] = OutputStream(os.dup(terminal), self._changed)
+            self.outputs[StreamName.STDOUT] = OutputStream(posix.dup(terminal), self._changed)
             if start.stdin == StdinMode.PIPE:
-                self.input = InputStream(os.dup(terminal), terminal=True)
+                self.input = InputStream(posix.dup(terminal), terminal=True)
         if start.timeout_ms:
             self._timer = loop.call_later(start.timeout_ms / 1000, self._time_out)
         if self.input is not None and (start.input or start.input_eof):
@@ -238,7 +239,7 @@ class Execution:
     def _never_run(self, failure: SpawnFailed, *, merged: bool) -> None:
         """The end of a command that never was, told as a shell would."""
         self._close_streams()
-        text = os.fsencode(f"boxlite: {failure.message}\n")
+        text = fsencode(f"boxlite: {failure.message}\n")
         self.outputs[StreamName.STDOUT] = OutputStream(None, self._changed, text=text if merged else b"")
         if not merged:
             self.outputs[StreamName.STDERR] = OutputStream(None, self._changed, text=text)
@@ -284,7 +285,7 @@ class Execution:
         if self.input is not None:
             self.input.abandon()
         if self._terminal is not None:
-            os.close(self._terminal)
+            posix.close(self._terminal)
             self._terminal = None
         for output in self.outputs.values():
             output.close()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-import os
+import posix
 import time
 
 from guest.agent import loop
@@ -110,7 +110,7 @@ class GuestService:
         # What is no garbage by now is looked at no more, so that clones go on sharing it.
         gc.collect()
         gc.freeze()
-        os.sync()
+        posix.sync()
         self._frozen = True
         return FreezeReply()
 
@@ -140,7 +140,7 @@ class GuestService:
         try:
             await self._container.stop(message.grace_ms / 1000)
         except TimeoutError:
-            os.write(2, b"boxlite: the container does not end; powering off all the same\n")
+            posix.write(2, b"boxlite: the container does not end; powering off all the same\n")
         self._machine.unmount_disks()
         self.stopped.set()
         return ShutdownReply()

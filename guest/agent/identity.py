@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import _socket
 import fcntl
-import os
+import posix
 import sys
 
 MIN_ENTROPY = 32
@@ -29,7 +29,7 @@ def set_network_address(address: bytes) -> None:
     """Gives the machine's one interface this address; raises OSError where it has none, or does not take it."""
     if len(address) != ADDRESS_LENGTH or address[0] & 1:
         raise ValueError("a network address has six bytes, and is not of a group")
-    names = sorted(name for name in os.listdir(_NETWORK) if name != "lo")
+    names = sorted(name for name in posix.listdir(_NETWORK) if name != "lo")
     if not names:
         raise OSError("the machine has no network interface")
     # struct ifreq: the name, then a struct sockaddr (netdevice(7)).

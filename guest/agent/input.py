@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import fcntl
-import os
+import posix
 
 from guest.agent import loop
 
@@ -32,7 +32,7 @@ class InputStream:
         self._writable = loop.Event()
         self.accepted = 0
         self.broken = False
-        os.set_blocking(descriptor, False)
+        posix.set_blocking(descriptor, False)
 
     async def write(self, offset: int, data: bytes, eof: bool) -> None:
         """Writes the bytes that were not taken before; `offset` is that of the first. Raises `InputGap`.
@@ -57,7 +57,7 @@ class InputStream:
     async def _write_all(self, data: memoryview, *, counted: bool = True) -> None:
         while data and self._descriptor is not None:
             try:
-                written = os.write(self._descriptor, data)
+                written = posix.write(self._descriptor, data)
             except BlockingIOError:
                 await self._wait_writable(self._descriptor)
             except OSError:  # EPIPE; EIO from a terminal.
@@ -91,6 +91,6 @@ class InputStream:
     def _close(self) -> None:
         assert self._descriptor is not None
         loop.remove_writer(self._descriptor)
-        os.close(self._descriptor)
+        posix.close(self._descriptor)
         self._descriptor = None
         self._writable.set()

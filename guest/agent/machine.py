@@ -5,12 +5,13 @@ from __future__ import annotations
 import _socket
 import errno
 import fcntl
-import os
+import posix
 import sys
 import time
 
 from guest.agent import syscalls
 from guest.agent.disks import DISKS, DiskError, mount_disk, unmount_disks
+from guest.agent.files import make_directories
 from guest.agent.identity import set_network_address
 from guest.agent.syscalls import MountFlag
 
@@ -44,19 +45,19 @@ def prepare() -> None:
         except OSError as error:
             if error.errno != errno.EBUSY:  # Some kernels mount /dev themselves.
                 raise
-    console = os.open("/dev/console", os.O_RDWR | os.O_NOCTTY)
+    console = posix.open("/dev/console", posix.O_RDWR | posix.O_NOCTTY)
     for descriptor in (0, 1, 2):
-        os.dup2(console, descriptor)
+        posix.dup2(console, descriptor)
     if console > 2:
-        os.close(console)
+        posix.close(console)
     for directory in (DISKS, CONTAINER_ROOT):
-        os.makedirs(directory, 0o700)
+        make_directories(directory, 0o700)
     _set_up_loopback()
     syscalls.limit_open_files(_OPEN_FILES, _OPEN_FILES)
     # However many processes the container has, and whatever they allocate: the agent gets to run, its code is not read
     # again and again from its disk (so neither is init's, which is the same), and it is not what the kernel kills.
     syscalls.keep_in_memory()
-    os.setpriority(os.PRIO_PROCESS, 0, _FIRST)
+    posix.setpriority(posix.PRIO_PROCESS, 0, _FIRST)
     _write("/proc/self/oom_score_adj", b"-1000")
     # In a user namespace any process has all capabilities, and much more of the kernel before it. Docker forbids making
     # one by its seccomp filter.
@@ -73,11 +74,11 @@ def _set_up_loopback() -> None:
 
 
 def _write(path: str, text: bytes) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    descriptor = posix.open(path, posix.O_WRONLY | posix.O_CLOEXEC)
     try:
-        os.write(descriptor, text)
+        posix.write(descriptor, text)
     finally:
-        os.close(descriptor)
+        posix.close(descriptor)
 
 
 def read_nonce() -> str:
@@ -114,7 +115,7 @@ class Machine:
         try:
             unmount_disks()
         except OSError:
-            os.sync()
+            posix.sync()
 
     def set_network_address(self, address: bytes) -> None:
         """See `guest.agent.identity.set_network_address`."""

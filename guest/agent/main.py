@@ -7,7 +7,7 @@ the host has the console's tail as evidence.
 from __future__ import annotations
 
 import gc
-import os
+import posix
 
 from guest.agent.container.init import fork_launcher
 from guest.agent.disks import DISKS
@@ -60,14 +60,14 @@ def _reap_orphans() -> None:
     """From now on reaps every process that ends: a process 1 inherits every orphan."""
     from guest.agent import loop
 
-    reader, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    reader, writer = posix.pipe2(posix.O_NONBLOCK | posix.O_CLOEXEC)
     signal.signal(signal.SIGCHLD, lambda number, frame: None)
     signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
 
     def reap() -> None:
-        os.read(reader, 4096)
+        posix.read(reader, 4096)
         try:
-            while os.waitpid(-1, os.WNOHANG) != (0, 0):
+            while posix.waitpid(-1, posix.WNOHANG) != (0, 0):
                 pass
         except ChildProcessError:
             return

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import fcntl
-import os
+import posix
 import sys
 import time
 
@@ -73,7 +73,7 @@ class OutputStream:
         self._gathering = False
         self._remaining: int | None = None  # bytes to read, once no more are to come
         if descriptor is not None:
-            os.set_blocking(descriptor, False)
+            posix.set_blocking(descriptor, False)
             self._resume()
 
     @property
@@ -146,7 +146,7 @@ class OutputStream:
         """
         if self._descriptor is None:
             return
-        if os.isatty(self._descriptor):
+        if posix.isatty(self._descriptor):
             loop.call_later(_TERMINAL_SETTLES, self._read_the_rest)
         else:
             self._read_the_rest()
@@ -155,7 +155,7 @@ class OutputStream:
         """The stream ends here, whatever is still to be read."""
         if self._descriptor is not None:
             self._pause()
-            os.close(self._descriptor)
+            posix.close(self._descriptor)
             self._descriptor = None
             self._on_change()
 
@@ -201,7 +201,7 @@ class OutputStream:
         assert self._descriptor is not None
         size = self._room() if self._remaining is None else min(self._room(), self._remaining)
         try:
-            data = os.read(self._descriptor, size)
+            data = posix.read(self._descriptor, size)
         except BlockingIOError:
             if self._remaining is not None:
                 self.close()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import fcntl
-import os
+import posix
 
 PIPE_SIZE = 256 << 10
 """Bytes that a command can write ahead of the agent, or the agent ahead of a command."""
@@ -30,7 +30,7 @@ def open_pipes(*, with_input: bool, merge_stderr: bool) -> Pipes:
             command_stdin, stdin = _pipe(opened)
             fcntl.fcntl(stdin, fcntl.F_SETPIPE_SZ, PIPE_SIZE)
         else:
-            command_stdin = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+            command_stdin = posix.open("/dev/null", posix.O_RDONLY | posix.O_CLOEXEC)
             opened.append(command_stdin)
         stdout, command_stdout = _pipe(opened)
         fcntl.fcntl(stdout, fcntl.F_SETPIPE_SZ, PIPE_SIZE)
@@ -39,12 +39,12 @@ def open_pipes(*, with_input: bool, merge_stderr: bool) -> Pipes:
             stderr, command_stderr = _pipe(opened)
     except BaseException:
         for descriptor in opened:
-            os.close(descriptor)
+            posix.close(descriptor)
         raise
     return Pipes(stdin, stdout, stderr, (command_stdin, command_stdout, command_stderr))
 
 
 def _pipe(opened: list[int]) -> tuple[int, int]:
-    ends = os.pipe2(os.O_CLOEXEC)
+    ends = posix.pipe2(posix.O_CLOEXEC)
     opened += ends
     return ends

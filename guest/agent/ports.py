@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import os
+import posix
 import select
 
 from guest.agent import loop
+from guest.agent.files import is_directory
 
 PORTAL = "org.boxlite.2695"
 """The port that carries the portal."""
@@ -18,7 +19,7 @@ _PORTS = "/sys/class/virtio-ports"
 
 def find_port(name: str) -> str:
     """The device of the port that the host gave this name; raises FileNotFoundError."""
-    for device in os.listdir(_PORTS) if os.path.isdir(_PORTS) else ():
+    for device in posix.listdir(_PORTS) if is_directory(_PORTS) else ():
         if _name(device) == name.encode():
             return f"/dev/{device}"
     raise FileNotFoundError(f"the machine has no virtio-serial port {name}")
@@ -44,12 +45,12 @@ async def open_port(device: str) -> int:
     While the host is away the device reports a hang-up all the time, so the wait is for a change of state: an
     edge-triggered epoll, which itself can be waited for.
     """
-    descriptor = os.open(device, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+    descriptor = posix.open(device, posix.O_RDWR | posix.O_NONBLOCK | posix.O_CLOEXEC)
     try:
         if _hung_up(descriptor):
             await _wait_until_connected(descriptor)
     except BaseException:
-        os.close(descriptor)
+        posix.close(descriptor)
         raise
     return descriptor
 

@@ -6,8 +6,10 @@ from __future__ import annotations
 # that the bare interpreter takes to start.
 import _ctypes
 import _socket
-import os
+import posix
 import sys
+
+from guest.agent.files import fsencode
 
 
 class MountFlag:
@@ -86,19 +88,19 @@ _reboot = _bind("reboot")
 
 def mount(source: str, target: str, kind: str, flags: int = MountFlag.NONE, options: str = "") -> None:
     """See mount(2)."""
-    arguments = (os.fsencode(source), os.fsencode(target), os.fsencode(kind), flags, os.fsencode(options))
+    arguments = (fsencode(source), fsencode(target), fsencode(kind), flags, fsencode(options))
     _check(_mount(*arguments), f"mount {kind} on {target}")
 
 
 def unmount(target: str, flags: int = 0) -> None:
     """See umount2(2)."""
-    _check(_umount2(os.fsencode(target), flags), f"unmount {target}")
+    _check(_umount2(fsencode(target), flags), f"unmount {target}")
 
 
 def pivot_root(new_root: str, put_old: str) -> None:
     """See pivot_root(2)."""
-    number = _PIVOT_ROOT[os.uname().machine]
-    _check(_syscall(number, os.fsencode(new_root), os.fsencode(put_old)), f"pivot_root to {new_root}")
+    number = _PIVOT_ROOT[posix.uname().machine]
+    _check(_syscall(number, fsencode(new_root), fsencode(put_old)), f"pivot_root to {new_root}")
 
 
 def unshare(namespaces: int) -> None:
@@ -121,9 +123,9 @@ def open_within(root: int, path: str, flags: int) -> int:
 
     See openat2(2), RESOLVE_IN_ROOT, RESOLVE_NO_XDEV and RESOLVE_NO_MAGICLINKS.
     """
-    fields = (flags | os.O_CLOEXEC, 0, _IN_ROOT | _NO_OTHER_MOUNT | _NO_MAGIC_LINKS)
+    fields = (flags | posix.O_CLOEXEC, 0, _IN_ROOT | _NO_OTHER_MOUNT | _NO_MAGIC_LINKS)
     how = b"".join([field.to_bytes(8, sys.byteorder) for field in fields])
-    return _check(_syscall(_OPENAT2, root, os.fsencode(path), how, len(how)), f"open {path}")
+    return _check(_syscall(_OPENAT2, root, fsencode(path), how, len(how)), f"open {path}")
 
 
 def prctl(option: int, *arguments: int) -> None:
@@ -167,5 +169,5 @@ def restart() -> None:
 def _check(result: int, what: str) -> int:
     if result < 0:
         number = _ctypes.get_errno()
-        raise OSError(number, f"{what}: {os.strerror(number)}")
+        raise OSError(number, f"{what}: {posix.strerror(number)}")
     return result

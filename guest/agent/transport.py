@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import posix
 
 from guest.agent import loop
 
@@ -83,7 +83,7 @@ class DescriptorTransport:
 
     def _readable(self) -> None:
         try:
-            data = os.read(self._descriptor, _READ)
+            data = posix.read(self._descriptor, _READ)
         except BlockingIOError:
             return
         except OSError as error:
@@ -105,7 +105,7 @@ class DescriptorTransport:
         pieces = [data]
         try:
             while len(pieces[-1]) == _PORT_READ and len(pieces) < _READS:
-                pieces.append(os.read(self._descriptor, _PORT_READ))
+                pieces.append(posix.read(self._descriptor, _PORT_READ))
         except OSError:
             pass  # There is no more, or the next read says why.
         return b"".join(pieces)
@@ -120,7 +120,7 @@ class DescriptorTransport:
         try:
             while self._unsent:
                 with memoryview(self._unsent) as unsent:
-                    written = os.write(self._descriptor, unsent[:_WRITE])
+                    written = posix.write(self._descriptor, unsent[:_WRITE])
                 del self._unsent[:written]
         except BlockingIOError:
             pass
@@ -145,7 +145,7 @@ class DescriptorTransport:
         self._closing = True
         loop.remove_reader(self._descriptor)
         loop.remove_writer(self._descriptor)
-        os.close(self._descriptor)
+        posix.close(self._descriptor)
         loop.call_soon(lambda: self._connection_lost(error))
 
     def _connection_lost(self, error: Exception | None) -> None:

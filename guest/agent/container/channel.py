@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import _socket
-import os
+import posix
 import sys
 
 from guest.agent.container.messages import MalformedMessage, decode, encode
@@ -35,9 +35,9 @@ def send(sock: _socket.socket, message: Request | Report, descriptors: Sequence[
     if len(data) < _MAX_DATAGRAM:
         _send_datagram(sock, _INLINE + data, descriptors)
         return
-    with open(os.memfd_create("message", os.MFD_CLOEXEC), "w+b", buffering=0) as file:
-        os.ftruncate(file.fileno(), len(data))
-        os.pwrite(file.fileno(), data, 0)
+    with open(posix.memfd_create("message", posix.MFD_CLOEXEC), "w+b", buffering=0) as file:
+        posix.ftruncate(file.fileno(), len(data))
+        posix.pwrite(file.fileno(), data, 0)
         _send_datagram(sock, _IN_FILE, (*descriptors, file.fileno()))
 
 
@@ -67,7 +67,7 @@ def receive(sock: _socket.socket, *, long_messages: bool) -> tuple[Request | Rep
 def close_all(descriptors: Iterable[int]) -> None:
     """Closes each of them."""
     for descriptor in descriptors:
-        os.close(descriptor)
+        posix.close(descriptor)
 
 
 def _send_datagram(sock: _socket.socket, data: bytes, descriptors: Sequence[int]) -> None:
@@ -77,7 +77,7 @@ def _send_datagram(sock: _socket.socket, data: bytes, descriptors: Sequence[int]
 
 def _read_file(descriptor: int) -> bytes:
     with open(descriptor, "rb", buffering=0):
-        size = os.fstat(descriptor).st_size
+        size = posix.fstat(descriptor).st_size
         if size > MAX_MESSAGE:
             raise MalformedMessage(f"a message of {size} bytes")
-        return os.pread(descriptor, size, 0)
+        return posix.pread(descriptor, size, 0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import posix
 
 from guest.agent import loop, syscalls
 from guest.agent.container import channel
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 else:
     import _signal as signal
 
-_TERMINAL_MASTER = os.makedev(5, 2)
+_TERMINAL_MASTER = posix.makedev(5, 2)
 """The device of every terminal's master side, in all containers (Documentation/admin-guide/devices.txt)."""
 
 _NONE = "there is no container: Container.Init comes first"
@@ -218,7 +218,7 @@ class ContainerClient:
                 if group_gone:
                     self._on_group_gone(key)
             case Forked(pid) if self._init is None:
-                self._init = os.pidfd_open(pid)
+                self._init = posix.pidfd_open(pid)
             case Ready() if self._setting_up is not None and not self._setting_up.given:
                 self._setting_up.give(True)
             case SetupFailed(error) if self._setting_up is not None and not self._setting_up.given:
@@ -253,7 +253,7 @@ class ContainerClient:
 
     def _distrust(self, what: str) -> None:
         """Init does not keep to the protocol: it is no longer ours."""
-        os.write(2, f"boxlite: killing the container, whose init sent {what}\n".encode(errors="backslashreplace"))
+        posix.write(2, f"boxlite: killing the container, whose init sent {what}\n".encode(errors="backslashreplace"))
         self._kill()
 
     def _kill(self) -> None:
@@ -272,7 +272,7 @@ class ContainerClient:
         loop.remove_writer(self._socket.fileno())
         self._socket.close()
         if self._init is not None:
-            os.close(self._init)
+            posix.close(self._init)
             self._init = None
         for _, descriptors in self._unsent:
             channel.close_all(set(descriptors))
@@ -321,11 +321,11 @@ class _Answer:
 
 
 def _is_terminal(descriptor: int) -> bool:
-    return os.fstat(descriptor).st_rdev == _TERMINAL_MASTER
+    return posix.fstat(descriptor).st_rdev == _TERMINAL_MASTER
 
 
 def _describe(status: int) -> str:
-    code = os.waitstatus_to_exitcode(status)
+    code = posix.waitstatus_to_exitcode(status)
     if code == -signal.SIGKILL:
         return "was killed; when nobody asked for that, the machine was out of memory"
     return f"ended with {'exit code' if code >= 0 else 'signal'} {abs(code)}"

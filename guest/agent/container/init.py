@@ -10,7 +10,7 @@ and reaps whatever ends in the container. All three share one socket; `messages`
 from __future__ import annotations
 
 import _socket
-import os
+import posix
 import sys
 from _frozen_importlib import BuiltinImporter, FrozenImporter
 
@@ -37,7 +37,7 @@ _OPEN_FILES = 1024
 def fork_launcher() -> tuple[int, _socket.socket]:
     """Forks the launcher; returns its pid and the agent's end of the socket. The caller has one thread."""
     ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
-    pid = os.fork()
+    pid = posix.fork()
     if pid:
         theirs.close()
         return pid, ours
@@ -46,7 +46,7 @@ def fork_launcher() -> tuple[int, _socket.socket]:
         run_launcher(theirs)
     finally:
         # Not by way of sys.exit: nothing of the agent's is to run here.
-        os._exit(0)
+        posix._exit(0)
 
 
 def run_launcher(sock: _socket.socket) -> None:
@@ -69,22 +69,22 @@ def _watch_init(sock: _socket.socket, setup: Setup) -> int:
     """Forks init and waits for its end; returns its status."""
     syscalls.end_with_parent()
     syscalls.unshare(Namespace.MOUNT | Namespace.PID | Namespace.IPC | Namespace.UTS)
-    may_begin, begin = os.pipe2(os.O_CLOEXEC)
-    pid = os.fork()
+    may_begin, begin = posix.pipe2(posix.O_CLOEXEC)
+    pid = posix.fork()
     if pid == 0:
-        os.close(begin)
+        posix.close(begin)
         _be_init(sock, setup, may_begin)
     # The agent believes the first of these only, so it has to come before any word of init's.
     channel.send(sock, Forked(pid))
-    os.write(begin, _BEGIN)
+    posix.write(begin, _BEGIN)
     channel.close_all((may_begin, begin))
-    return os.waitpid(pid, 0)[1]
+    return posix.waitpid(pid, 0)[1]
 
 
 def _be_init(sock: _socket.socket, setup: Setup, may_begin: int) -> NoReturn:
     status = 1
     try:
-        if os.read(may_begin, 1) == _BEGIN:
+        if posix.read(may_begin, 1) == _BEGIN:
             _run_init(sock, setup)
         status = 0
     except Exception as error:
@@ -92,20 +92,20 @@ def _be_init(sock: _socket.socket, setup: Setup, may_begin: int) -> NoReturn:
         _complain(repr(error))
     finally:
         # Not by way of sys.exit: nothing of the launcher's is to run here.
-        os._exit(status)
+        posix._exit(status)
 
 
 def _run_init(sock: _socket.socket, setup: Setup) -> None:
     _seal_imports()
     _reset_signals()
-    os.set_inheritable(sock.fileno(), False)
+    posix.set_inheritable(sock.fileno(), False)
     # Init has the agent's high priority, commands have the normal one (sched(7), the reset-on-fork flag).
-    os.sched_setscheduler(0, os.SCHED_OTHER | os.SCHED_RESET_ON_FORK, os.sched_param(0))
-    os.setsid()
-    os.umask(0o022)
-    null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
-    os.dup2(null, 0)
-    os.close(null)
+    posix.sched_setscheduler(0, posix.SCHED_OTHER | posix.SCHED_RESET_ON_FORK, posix.sched_param(0))
+    posix.setsid()
+    posix.umask(0o022)
+    null = posix.open("/dev/null", posix.O_RDWR | posix.O_CLOEXEC)
+    posix.dup2(null, 0)
+    posix.close(null)
     try:
         oom_score = OomScore()
         rootfs.enter(setup)
@@ -138,6 +138,6 @@ def _reset_signals() -> None:
 
 def _complain(text: str) -> None:
     try:
-        os.write(2, f"boxlite: the container's init: {text}\n".encode(errors="backslashreplace"))
+        posix.write(2, f"boxlite: the container's init: {text}\n".encode(errors="backslashreplace"))
     except OSError:
         return  # There is no console.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import posix
 
 _PROTECTED, _NORMAL = b"-999", b"0"
 
@@ -15,17 +15,17 @@ class OomScore:
     """
 
     def __init__(self) -> None:
-        self._file = os.open("/proc/self/oom_score_adj", os.O_WRONLY | os.O_CLOEXEC)
+        self._file = posix.open("/proc/self/oom_score_adj", posix.O_WRONLY | posix.O_CLOEXEC)
         self._protect()
 
     def __enter__(self) -> None:
-        os.pwrite(self._file, _NORMAL, 0)
+        posix.pwrite(self._file, _NORMAL, 0)
 
     def __exit__(self, *error: object) -> None:
         self._protect()
 
     def _protect(self) -> None:
         try:
-            os.pwrite(self._file, _PROTECTED, 0)
+            posix.pwrite(self._file, _PROTECTED, 0)
         except PermissionError:
             return

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import posix
 import select
 
 from guest.agent.container import channel, rootfs
@@ -76,7 +76,7 @@ class _Init:
                 descriptor for descriptor, _ in poll.poll(_GROUP_CHECK_MS if self._has_leaderless_group() else None)
             ]
             if child_signals in ready:
-                os.read(child_signals, 4096)
+                posix.read(child_signals, 4096)
             if requests in ready and not self._handle_request():
                 return
             if not self._reap() and self._terminating:
@@ -140,7 +140,7 @@ class _Init:
         """Collects every process that has ended. False when no process is left in the container."""
         while True:
             try:
-                pid, status = os.waitpid(-1, os.WNOHANG)
+                pid, status = posix.waitpid(-1, posix.WNOHANG)
             except ChildProcessError:
                 return False
             if pid == 0:
@@ -171,7 +171,7 @@ class _Init:
         if command is None:
             return False
         try:
-            os.killpg(command.pid, number)
+            posix.killpg(command.pid, number)
         except ProcessLookupError:
             return False
         return True
@@ -182,14 +182,14 @@ class _Init:
 
 def _signal_all(number: int) -> None:
     try:
-        os.kill(-1, number)
+        posix.kill(-1, number)
     except ProcessLookupError:
         return  # Nobody is left.
 
 
 def _watch_children() -> int:
     """A descriptor that turns readable when a child has ended, for as long as this process lives."""
-    reader, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    reader, writer = posix.pipe2(posix.O_NONBLOCK | posix.O_CLOEXEC)
     signal.signal(signal.SIGCHLD, lambda number, frame: None)
     signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
     return reader

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import _stat as stat
 import errno
 import fcntl
-import os
-import stat
+import posix
 import sys
 
 from guest.agent import syscalls
 from guest.agent.container.messages import SpawnError
 from guest.agent.container.users import UnknownUser
+from guest.agent.files import fsdecode, fsencode
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -59,13 +60,13 @@ def spawn(request: Spawn, streams: Sequence[int], users: Users) -> tuple[int, in
     except UnknownUser as error:
         raise CannotSpawn(SpawnError.USER, str(error)) from None
     try:
-        os.chdir(request.cwd)
+        posix.chdir(request.cwd)
     except OSError as error:
-        path = os.fsdecode(request.cwd)
+        path = fsdecode(request.cwd)
         raise CannotSpawn(SpawnError.WORKDIR, f"working directory {path!r}: {error.strerror}") from None
     if not request.terminal:
         _hand_over(streams, identity.uid)
-        return execute(request, identity, [(os.POSIX_SPAWN_DUP2, fd, at) for at, fd in enumerate(streams)]), None
+        return execute(request, identity, [(posix.POSIX_SPAWN_DUP2, fd, at) for at, fd in enumerate(streams)]), None
     try:
         master, slave = _open_terminal(request, identity)
     except OSError as error:
@@ -73,15 +74,15 @@ def spawn(request: Spawn, streams: Sequence[int], users: Users) -> tuple[int, in
     try:
         return execute(request, identity, _terminal_actions(slave)), master
     except BaseException:
-        os.close(master)
+        posix.close(master)
         raise
     finally:
-        os.close(slave)
+        posix.close(slave)
 
 
 def environment(request: Spawn, home: str, hostname: str) -> dict[bytes, bytes]:
     """The command's environment: what was asked for, over what Docker adds."""
-    defaults = {b"PATH": DEFAULT_PATH, b"HOSTNAME": os.fsencode(hostname), b"HOME": os.fsencode(home)}
+    defaults = {b"PATH": DEFAULT_PATH, b"HOSTNAME": fsencode(hostname), b"HOME": fsencode(home)}
     if request.terminal:
         defaults[b"TERM"] = b"xterm"
     wanted = (variable.partition(b"=") for variable in request.env)
@@ -90,8 +91,8 @@ def environment(request: Spawn, home: str, hostname: str) -> dict[bytes, bytes]:
 
 def execute(request: Spawn, identity: Identity, actions: Actions) -> int:
     """Executes the command with these ids, after what is to be done with its descriptors; raises `CannotSpawn`."""
-    variables = environment(request, identity.home, os.uname().nodename)
-    os.setgroups(identity.groups)
+    variables = environment(request, identity.home, posix.uname().nodename)
+    posix.setgroups(identity.groups)
     if (identity.uid, identity.gid) == (0, 0):
         return _spawn_first(request.argv, variables, actions)
     _become(identity)
@@ -103,11 +104,11 @@ def execute(request: Spawn, identity: Identity, actions: Actions) -> int:
 
 def _spawn_first(argv: list[bytes], variables: dict[bytes, bytes], actions: Actions) -> int:
     """Executes the first program of the name that can be; which errors lead on to the next one is in execvp(3)."""
-    failure = OSError(errno.ENOENT, os.strerror(errno.ENOENT))
+    failure = OSError(errno.ENOENT, posix.strerror(errno.ENOENT))
     for program in _programs(argv[0], variables[b"PATH"]):
         try:
             # The child has this process's memory until it executes (CLONE_VFORK): several times faster than a fork.
-            return os.posix_spawn(
+            return posix.posix_spawn(
                 program, argv, variables, file_actions=actions, setsid=True, setsigdef=_IGNORED_BY_PYTHON
             )
         except OSError as error:
@@ -125,7 +126,7 @@ def _programs(name: bytes, path: bytes) -> Iterator[bytes]:
         return
     for directory in path.split(b":"):
         place = directory + b"/" + name if directory else name  # An empty one is the current directory.
-        if os.access(place, os.F_OK):
+        if posix.access(place, posix.F_OK):
             yield place
 
 
@@ -134,25 +135,25 @@ def _become(identity: Identity) -> None:
 
     A child has no way back: executing a program forgets the saved ids, and with them every capability (execve(2)).
     """
-    os.setresgid(identity.gid, identity.gid, 0)
-    os.setresuid(identity.uid, identity.uid, 0)
+    posix.setresgid(identity.gid, identity.gid, 0)
+    posix.setresuid(identity.uid, identity.uid, 0)
 
 
 def _become_root() -> None:
-    os.setresuid(0, 0, 0)
-    os.setresgid(0, 0, 0)
+    posix.setresuid(0, 0, 0)
+    posix.setresgid(0, 0, 0)
     syscalls.end_with_parent()
 
 
 def _hand_over(streams: Sequence[int], uid: int) -> None:
     # So that the command can open /dev/stdout: that opens the pipe anew, by its owner and mode. Docker does so too.
     for stream in streams if uid else ():
-        if stat.S_ISFIFO(os.fstat(stream).st_mode):
-            os.fchown(stream, uid, -1)
+        if stat.S_ISFIFO(posix.fstat(stream).st_mode):
+            posix.fchown(stream, uid, -1)
 
 
 def _explain(error: OSError, program: bytes) -> CannotSpawn:
-    name = os.fsdecode(program)
+    name = fsdecode(program)
     if error.errno in _RESOURCE_ERRORS:
         return CannotSpawn(SpawnError.RESOURCES, f"cannot start a process: {error.strerror}")
     if error.errno == errno.E2BIG:
@@ -164,20 +165,20 @@ def _explain(error: OSError, program: bytes) -> CannotSpawn:
 
 
 def _open_terminal(request: Spawn, identity: Identity) -> tuple[int, int]:
-    master = os.open("/dev/pts/ptmx", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
+    master = posix.open("/dev/pts/ptmx", posix.O_RDWR | posix.O_NOCTTY | posix.O_CLOEXEC)
     try:
         size = (request.rows, request.columns, 0, 0)
         fcntl.ioctl(master, _TIOCSPTLCK, bytes(4))
         fcntl.ioctl(master, _TIOCSWINSZ, b"".join([value.to_bytes(2, sys.byteorder) for value in size]))
-        slave: int = fcntl.ioctl(master, _TIOCGPTPEER, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
+        slave: int = fcntl.ioctl(master, _TIOCGPTPEER, posix.O_RDWR | posix.O_NOCTTY | posix.O_CLOEXEC)
     except BaseException:
-        os.close(master)
+        posix.close(master)
         raise
-    os.fchown(slave, identity.uid, -1)
+    posix.fchown(slave, identity.uid, -1)
     return master, slave
 
 
 def _terminal_actions(slave: int) -> Actions:
     # The first terminal that a session's leader opens by name becomes its controlling one (tty(4)).
-    by_name = (os.POSIX_SPAWN_OPEN, 0, f"/proc/self/fd/{slave}", os.O_RDWR, 0)
-    return [by_name, (os.POSIX_SPAWN_DUP2, 0, 1), (os.POSIX_SPAWN_DUP2, 0, 2)]
+    by_name = (posix.POSIX_SPAWN_OPEN, 0, f"/proc/self/fd/{slave}", posix.O_RDWR, 0)
+    return [by_name, (posix.POSIX_SPAWN_DUP2, 0, 1), (posix.POSIX_SPAWN_DUP2, 0, 2)]

@@ -5,8 +5,8 @@ The files are the image's, so they are read by hand and with care: no name servi
 
 from __future__ import annotations
 
-import os
-import stat
+import _stat as stat
+import posix
 import time
 
 TYPE_CHECKING = False
@@ -81,19 +81,19 @@ def find_identity(user: str, passwd: bytes, group: bytes) -> Identity:
 def read_database(path: str) -> bytes:
     """The first `MAX_DATABASE` bytes of a regular file; nothing where there is none."""
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
+        fd = posix.open(path, posix.O_RDONLY | posix.O_NONBLOCK | posix.O_NOCTTY)
     except OSError:
         return b""
     try:
-        return os.read(fd, MAX_DATABASE) if stat.S_ISREG(os.fstat(fd).st_mode) else b""
+        return posix.read(fd, MAX_DATABASE) if stat.S_ISREG(posix.fstat(fd).st_mode) else b""
     finally:
-        os.close(fd)
+        posix.close(fd)
 
 
 def _version(path: str) -> tuple[int, ...]:
     """What differs when the file has changed; the time is last, 0 where there is no file."""
     try:
-        status = os.stat(path)
+        status = posix.stat(path)
     except OSError:
         return (0,)
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns

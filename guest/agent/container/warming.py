@@ -5,13 +5,14 @@ Nothing of the image is executed here: a process of the image in the template wo
 
 from __future__ import annotations
 
-import os
-import stat
+import _stat as stat
+import posix
 
 from guest.agent import syscalls
 from guest.agent.container.messages import Spawn
 from guest.agent.container.spawn import execute
 from guest.agent.container.users import Identity
+from guest.agent.files import fsencode
 
 FILES = (
     "/etc/passwd",
@@ -44,7 +45,7 @@ EXITS = {
 
 def warm() -> None:
     """Has the usual files of the image in memory, and runs a program that is not the image's and does nothing."""
-    root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    root = posix.open("/", posix.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
     try:
         for path in FILES:
             # The image may have it or not, and be as odd there as it likes.
@@ -53,10 +54,10 @@ def warm() -> None:
             except OSError:
                 continue
     finally:
-        os.close(root)
-    machine = os.uname().machine
+        posix.close(root)
+    machine = posix.uname().machine
     if machine in EXITS:
-        with open(os.memfd_create("nothing", os.MFD_CLOEXEC), "wb", buffering=0) as program:
+        with open(posix.memfd_create("nothing", posix.MFD_CLOEXEC), "wb", buffering=0) as program:
             program.write(nothing(*EXITS[machine]))
             for _ in range(_ROUNDS):
                 _run(f"/proc/self/fd/{program.fileno()}")
@@ -85,19 +86,19 @@ def read_within(root: int, path: str) -> int:
     Only of this one: /proc has files whose first reader makes up a secret of the kernel's, the boot id for one, and
     that would then be the same in all clones.
     """
-    descriptor = syscalls.open_within(root, path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
+    descriptor = syscalls.open_within(root, path, posix.O_RDONLY | posix.O_NONBLOCK | posix.O_NOCTTY)
     try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        if not stat.S_ISREG(posix.fstat(descriptor).st_mode):
             return 0
         buffer, total = bytearray(_CHUNK), 0
-        while total < MAX_FILE and (count := os.readv(descriptor, [buffer])):
+        while total < MAX_FILE and (count := posix.readv(descriptor, [buffer])):
             total += count
         return total
     finally:
-        os.close(descriptor)
+        posix.close(descriptor)
 
 
 def _run(program: str) -> None:
-    request = Spawn(0, [os.fsencode(program)], [], b"/", "", 0, 0, False, False)
+    request = Spawn(0, [fsencode(program)], [], b"/", "", 0, 0, False, False)
     pid = execute(request, Identity(0, 0, (0,), "/"), [])
-    os.waitpid(pid, 0)
+    posix.waitpid(pid, 0)
