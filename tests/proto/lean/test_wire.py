@@ -60,7 +60,7 @@ def as_host(message: Message) -> betterproto2.Message:
     def convert(value: object) -> object:
         if isinstance(value, Message):
             return as_host(value)
-        return [convert(item) for item in value] if isinstance(value, list) else value
+        return [convert(item) for item in value] if isinstance(value, list | tuple) else value
 
     return HOST_TYPES[message.kind.name](**{name: convert(value) for name, value in vars(message).items()})
 
