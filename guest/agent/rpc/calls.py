@@ -7,6 +7,8 @@ from proto.lean.wire import parts
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from guest.agent.rpc.hpack import Header
     from proto.lean.wire import Message
 
@@ -119,7 +121,7 @@ _LONGEST_MESSAGE = 1024
 """Characters: a dozen bytes each still fit a frame."""
 
 
-def path(headers: list[Header]) -> str | None:
+def path(headers: Sequence[Header]) -> str | None:
     """The method that a request calls, None where it is no gRPC request."""
     fields = dict(headers)
     is_grpc = fields.get(":method") == "POST" and fields.get("content-type", "").startswith("application/grpc")

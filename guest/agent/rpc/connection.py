@@ -12,6 +12,8 @@ from proto.greeting import PREFACE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from guest.agent.rpc.hpack import Header
 
 CONNECTION_WINDOW = 64 << 20
@@ -22,54 +24,35 @@ which is less than what a host keeps of an input to send it again."""
 _INITIAL_WINDOW = 65_535  # 6.9.2
 _SMALLEST_TABLE = 4096  # HPACK's table as it is unless the peer wants it smaller
 _MAX_HEADERS = 64 << 10
+_NOTHING = memoryview(b"")
+
+
+# What happened in a stream.
+OPENED = 1
+"""It begins, with `headers`."""
+RECEIVED = 2
+"""`data` came; `size` is what it takes of the window until it is acknowledged."""
+ENDED = 3
+"""The peer sends no more."""
+RESET = 4
+"""The peer gave it up: it is closed."""
+DRAINED = 5
+"""All data has found room in the windows."""
 
 
 class Event:
-    """Something that happened in a stream."""
+    """Something that happened in a stream. One class for all of them: each class takes its time to make."""
 
-    __slots__ = ("stream",)
+    __slots__ = ("data", "headers", "kind", "size", "stream")
 
-    def __init__(self, stream: int) -> None:
-        self.stream = stream
-
-
-class Opened(Event):
-    """The stream begins, with these headers."""
-
-    __slots__ = ("headers",)
-
-    def __init__(self, stream: int, headers: list[Header]) -> None:
+    def __init__(
+        self, kind: int, stream: int, *, headers: Sequence[Header] = (), data: memoryview = _NOTHING, size: int = 0
+    ) -> None:
+        self.kind = kind
         self.stream = stream
         self.headers = headers
-
-
-class Received(Event):
-    """Data came; `size` is what it takes of the window until it is acknowledged."""
-
-    __slots__ = ("data", "size")
-
-    def __init__(self, stream: int, data: memoryview, size: int) -> None:
-        self.stream = stream
         self.data = data
         self.size = size
-
-
-class Ended(Event):
-    """The peer sends no more."""
-
-    __slots__ = ()
-
-
-class Reset(Event):
-    """The peer gave the stream up: it is closed."""
-
-    __slots__ = ()
-
-
-class Drained(Event):
-    """All data has found room in the windows."""
-
-    __slots__ = ()
 
 
 class _Stream:
@@ -139,7 +122,7 @@ class Connection:
                 self._send(frames.RST_STREAM, 0, stream, frames.number(frames.NO_ERROR))
 
     def send_data(self, stream: int, data: bytes) -> bool:
-        """Sends as much as the windows allow, and says whether that is all: else `Drained` comes when it is.
+        """Sends as much as the windows allow, and says whether that is all: else `DRAINED` comes when it is.
 
         Until then, nothing else is to be sent in the stream. A closed stream drops the data.
         """
@@ -216,10 +199,10 @@ class Connection:
         if state.room < 0:
             raise ProtocolError(frames.FLOW_CONTROL_ERROR, "more data than the window allows")
         if size:
-            events.append(Received(stream, content, size))
+            events.append(Event(RECEIVED, stream, data=content, size=size))
         if flags & frames.END_STREAM:
             state.ended = True
-            events.append(Ended(stream))
+            events.append(Event(ENDED, stream))
 
     def _headers(self, flags: int, stream: int, payload: memoryview, events: list[Event]) -> None:
         content = frames.without_padding(flags, payload)
@@ -256,7 +239,7 @@ class Connection:
                 raise ProtocolError(frames.PROTOCOL_ERROR, f"a client does not open stream {stream}")
             self._last = stream
             self._streams[stream] = state = _Stream(self._stream_window)
-            events.append(Opened(stream, headers))
+            events.append(Event(OPENED, stream, headers=headers))
         else:
             known = self._streams.get(stream)
             if known is None:
@@ -266,13 +249,13 @@ class Connection:
             state = known
         if flags & frames.END_STREAM:
             state.ended = True
-            events.append(Ended(stream))
+            events.append(Event(ENDED, stream))
 
     def _rst_stream(self, flags: int, stream: int, payload: memoryview, events: list[Event]) -> None:
         frames.parse_number(payload)
         if self._known(stream) is not None:
             del self._streams[stream]
-            events.append(Reset(stream))
+            events.append(Event(RESET, stream))
 
     def _settings(self, flags: int, stream: int, payload: memoryview, events: list[Event]) -> None:
         if flags & frames.ACK:
@@ -326,7 +309,7 @@ class Connection:
 
     def _resume_stream(self, stream: int, state: _Stream, events: list[Event]) -> None:
         if state.unsent is not None and self._send_more(stream, state):
-            events.append(Drained(stream))
+            events.append(Event(DRAINED, stream))
 
     def _ignore(self, flags: int, stream: int, payload: memoryview, events: list[Event]) -> None:
         """PRIORITY, which is advice, and GOAWAY: the peer will hang up when it has its replies."""

@@ -7,7 +7,7 @@ import sys
 from guest.agent import loop
 from guest.agent.rpc import calls
 from guest.agent.rpc.calls import CallError, MessageReader, Status
-from guest.agent.rpc.connection import Connection, Drained, Ended, Event, Opened, Received, Reset
+from guest.agent.rpc.connection import DRAINED, ENDED, OPENED, RECEIVED, RESET, Connection, Event
 from guest.agent.rpc.frames import ProtocolError
 from proto.lean.wire import Message, WireError, decode
 
@@ -163,7 +163,7 @@ class Call(_Typed[Request, Reply]):
 
     def handle(self, event: Event) -> None:
         """Takes what happened in its stream; raises `CallError` for what is no request."""
-        if isinstance(event, Received):
+        if event.kind == RECEIVED:
             self._came += event.size
             # Padding is nobody's to take.
             self._taken += event.size - len(event.data)
@@ -171,10 +171,10 @@ class Call(_Typed[Request, Reply]):
             self._changed.set()
             if self._callback is not None:
                 self._deliver(self._callback)
-        elif isinstance(event, Ended):
+        elif event.kind == ENDED:
             self._ended = True
             self._changed.set()
-        elif isinstance(event, Drained):
+        elif event.kind == DRAINED:
             self._drained.set()
 
     def _deliver(self, callback: Callable[[Request], None]) -> None:
@@ -252,11 +252,11 @@ class ServerConnection:
             self._transport.write(data)
 
     def _handle(self, event: Event) -> None:
-        if isinstance(event, Opened):
+        if event.kind == OPENED:
             self._begin(event)
         elif (call := self._calls.get(event.stream)) is None:
             pass  # It is over; the host did not know.
-        elif isinstance(event, Reset):
+        elif event.kind == RESET:
             del self._calls[event.stream]
             call.cancel()
         else:
@@ -266,7 +266,7 @@ class ServerConnection:
                 call.finish(error.status, error.message)
                 call.cancel()
 
-    def _begin(self, event: Opened) -> None:
+    def _begin(self, event: Event) -> None:
         path = calls.path(event.headers)
         method = self._methods.get(path) if path is not None else None
         if method is None:
