@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import marshal
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
-from guest.agent.bundle import Modules
-from guest.build.bytecode import compile_source
 from guest.build.errors import BuildError
 from guest.build.tree import File, Tree
 
@@ -20,21 +19,42 @@ def bundle(sources: Tree, directory: str, extensions: Iterable[str]) -> bytes:
 
     Raises `BuildError` for a source that does not compile.
     """
-    modules: Modules = {}
+    trees: dict[str, tuple[str, bool, ast.Module]] = {}
     for path, node in sorted(sources.items()):
         if isinstance(node, File):
             name, is_package = _module_name(path.removeprefix(f"{directory}/"))
-            code = compile_source(node.content, f"/{path}", optimize=_WITHOUT_DOCSTRINGS)
-            if code is None:
-                raise BuildError(f"/{path} does not compile: it is not for this version of Python")
-            modules[name] = f"/{path}", is_package, code
-    for path in sorted(extensions):
-        modules[os.path.basename(path).partition(".")[0]] = f"/{path}", False, None
-    # The newer versions note which objects are used twice, which need not be the same in every build.
-    return marshal.dumps(modules, 2)
+            trees[name] = f"/{path}", is_package, _parse(node.content, f"/{path}")
+    libraries = {os.path.basename(path).partition(".")[0]: f"/{path}" for path in sorted(extensions)}
+    modules = {
+        name: (
+            path,
+            is_package,
+            compile(tree, path, "exec", dont_inherit=True, optimize=_WITHOUT_DOCSTRINGS),
+            [imported for imported in _imports(tree) if imported in trees or imported in libraries],
+        )
+        for name, (path, is_package, tree) in trees.items()
+    }
+    return marshal.dumps(modules | {name: (path, False, None, []) for name, path in libraries.items()})
 
 
 def _module_name(path: str) -> tuple[str, bool]:
     """The name of the module that lies at this place below an entry of sys.path, and whether it is a package."""
     name = path.removesuffix(".py").replace("/", ".")
     return name.removesuffix(".__init__"), name.endswith(".__init__")
+
+
+def _parse(source: bytes, path: str) -> ast.Module:
+    try:
+        return ast.parse(source, path)
+    except (SyntaxError, ValueError) as error:
+        raise BuildError(f"{path} does not compile: {error}") from None
+
+
+def _imports(tree: ast.Module) -> Iterator[str]:
+    """What the module imports when it is loaded, in this order; names that are no modules may be among it."""
+    for node in tree.body:
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module is not None:
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)

@@ -21,9 +21,9 @@ def compiled(tree: Tree) -> Tree:
     entries: Tree = {}
     for path, node in sorted(tree.items()):
         if path.endswith(".py") and isinstance(node, File):
-            code = compile_source(node.content, f"/{path}")
+            code = _compile(node.content, f"/{path}")
             if code is not None:
-                entries[_cached(path)] = File(_header(node.content) + code)
+                entries[_cached(path)] = File(code)
     return entries
 
 
@@ -33,15 +33,14 @@ def _cached(path: str) -> str:
     return str(source.parent / "__pycache__" / f"{source.stem}.{sys.implementation.cache_tag}.pyc")
 
 
-def compile_source(source: bytes, path: str, *, optimize: int = 0) -> bytes | None:
-    """The code of a module as `marshal` has it, None where it does not compile; `optimize` as for `compile`."""
+def _compile(source: bytes, path: str) -> bytes | None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            code = compile(source, path, "exec", dont_inherit=True, optimize=optimize)
+            code = compile(source, path, "exec", dont_inherit=True, optimize=0)
         except (SyntaxError, ValueError):
             return None
-    return marshal.dumps(code)
+    return _header(source) + marshal.dumps(code)
 
 
 def _header(source: bytes) -> bytes:

@@ -14,13 +14,15 @@ from guest.build.tree import Directory, File, Tree
 # -I: nothing of the environment counts. -S: no site-packages. -B: the disk is read-only.
 INIT = f"""\
 #!/usr/bin/python3 -ISB
+import gc
 import marshal
 import sys
 
+gc.disable()  # Nothing of the start-up is garbage.
 with open("/{BUNDLE}", "rb") as file:
     modules = marshal.loads(file.read())
 names = {{"__name__": "guest.agent.bundle"}}
-exec(marshal.loads(modules["guest.agent.bundle"][2]), names)
+exec(modules["guest.agent.bundle"][2], names)
 sys.meta_path.insert(0, names["Bundle"](modules))
 from guest.agent.main import main
 

@@ -6,24 +6,28 @@ import marshal
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import guest.agent.bundle
-from guest.agent.bundle import Modules
+
+if TYPE_CHECKING:
+    from guest.agent.bundle import Module
 
 
-def modules(**sources: str) -> Modules:
+def modules(imports: dict[str, list[str]] | None = None, **sources: str) -> dict[str, Module]:
     """Modules, with _ in the place of a dot; `package` is one."""
     return {
         name.replace("_", "."): (
             f"/{name}.py",
             name == "package",
-            marshal.dumps(compile(source, f"/{name}.py", "exec")),
+            compile(source, f"/{name}.py", "exec"),
+            (imports or {}).get(name, []),
         )
         for name, source in sources.items()
     }
 
 
-def run(contents: Modules, program: str) -> subprocess.CompletedProcess[str]:
+def run(contents: dict[str, Module], program: str) -> subprocess.CompletedProcess[str]:
     """A program in an interpreter of its own, which finds modules in the file first, as in the guest."""
     start = (
         "import marshal, sys\n"
@@ -39,6 +43,25 @@ def test_packages_and_modules_are_found() -> None:
         "import package.inner as found\nprint(found.value, found.__name__, found.__file__, found.__package__)",
     )
     assert (done.stdout, done.stderr) == ("2 package.inner /package_inner.py package\n", "")
+
+
+def test_what_a_module_imports_is_as_an_import_statement_makes_it() -> None:
+    """Loaded on the short way, before the module's own code runs."""
+    inner = "import sys\nloads = [name for name in sys.modules if name.startswith('package')]"
+    done = run(
+        modules(
+            {"user": ["package", "package.inner", "other", "user"], "other": ["user", "package.inner"]},
+            package="",
+            package_inner=inner,
+            other="from package.inner import loads as first",
+            user="import sys\nassert 'package.inner' in sys.modules\nfrom package import inner\nimport other, package",
+        ),
+        "import user, package.inner\n"
+        "print(user.inner is user.package.inner is package.inner, user.other.first, package.__path__, "
+        "package.inner.__package__, package.inner.__spec__.origin, package.inner.__file__)",
+    )
+    assert done.stderr == ""
+    assert done.stdout == "True ['package', 'package.inner'] [] package /package_inner.py /package_inner.py\n"
 
 
 def test_the_file_goes_before_what_else_there_is() -> None:
@@ -57,7 +80,7 @@ def test_a_library_is_loaded_from_its_place(tmp_path: Path) -> None:
 
     library = tmp_path / "library.so"
     library.write_bytes(Path(_ctypes.__file__).read_bytes())
-    done = run({"_ctypes": (str(library), False, None)}, "import _ctypes; print(_ctypes.__spec__.origin)")
+    done = run({"_ctypes": (str(library), False, None, [])}, "import _ctypes; print(_ctypes.__spec__.origin)")
     assert (done.stdout, done.stderr) == (f"{library}\n", "")
 
 
