@@ -37,19 +37,19 @@ def main() -> None:
 
 async def _serve(launcher: _socket.socket, nonce: str) -> None:
     from guest.agent.guest_service import PROTOCOL
-    from guest.agent.ports import PORTAL, find_port, open_port, send_ready
+    from guest.agent.ports import PORTAL, READY, find_port, open_port, send_ready
     from guest.agent.server import Agent
 
     _reap_orphans()
     agent = Agent(launcher, Machine(), disks=DISKS, root=CONTAINER_ROOT)
-    portal = find_port(PORTAL)
+    portal, ready = await find_port(PORTAL), await find_port(READY)
     announced = False
 
     def announce() -> None:
         nonlocal announced
         if not announced:
             announced = True
-            send_ready(nonce, PROTOCOL)
+            send_ready(ready, nonce, PROTOCOL)
 
     gc.freeze()
     gc.enable()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from collections.abc import Coroutine
 from typing import Any
 
@@ -55,3 +56,13 @@ async def write(descriptor: int, data: bytes) -> None:
         finally:
             loop.remove_writer(descriptor)
         data = data[os.write(descriptor, data) :]
+
+
+async def end_of(process: subprocess.Popen[bytes]) -> int:
+    """Waits for the process; returns its status as Popen has it."""
+    pidfd = os.pidfd_open(process.pid)
+    try:
+        await until_readable(pidfd)
+    finally:
+        os.close(pidfd)
+    return process.wait()

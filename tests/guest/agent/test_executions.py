@@ -22,7 +22,7 @@ from proto.boxlite.v1 import Exited, KillRequest, ListRequest, PingRequest, Stdi
 from proto.lean.messages import ExecStart
 from tests.guest.agent.harness import Host, run_async, running_agent
 from tests.guest.agent.harness import start as host_start
-from tests.guest.agent.looped import run_loop
+from tests.guest.agent.looping import run
 
 if TYPE_CHECKING:
     from guest.agent.container.client import SpawnResult
@@ -61,7 +61,7 @@ def test_ended_executions_are_kept_until_newer_ones_take_their_place() -> None:
         # What is forgotten leaves its id free.
         await executions.start(container, start(execution_id="e0"))
 
-    run_loop(scenario())
+    run(scenario())
 
 
 def test_a_start_that_is_cancelled_leaves_a_command_that_runs_to_its_end(image: Path, tmp_path: Path) -> None:
@@ -98,7 +98,7 @@ def test_a_start_that_fails_leaves_nothing_behind() -> None:
                 await executions.find("once")
             assert executions.list() == []
 
-    run_loop(scenario())
+    run(scenario())
 
 
 async def _first_event(host: Host, request: HostExecStart) -> None:
@@ -157,7 +157,7 @@ def test_what_somebody_still_follows_is_not_forgotten() -> None:
         with pytest.raises(UnknownExecution):
             await executions.find("followed")
 
-    run_loop(scenario())
+    run(scenario())
 
 
 def test_a_list_tells_what_is_known_the_oldest_first(image: Path, tmp_path: Path) -> None:
@@ -190,4 +190,4 @@ def test_a_list_stays_small_however_long_the_commands_are() -> None:
         assert [len(argument) for argument in first.argv] == [4, 3000, 1090]
         assert [len(argument) for argument in (await executions.find("e0")).info(5).argv] == [4]
 
-    run_loop(scenario())
+    run(scenario())

@@ -26,7 +26,7 @@ from proto.boxlite.v1 import (
 )
 from proto.lean import messages as lean
 from tests.guest.agent.harness import Host, make_image, run_async, running_agent
-from tests.guest.agent.looped import run_loop
+from tests.guest.agent.looping import run
 from tests.guest.agent.test_guest_service import Container, Machine, status_of
 
 MACHINE_ID = "0123456789abcdef" * 2
@@ -59,7 +59,7 @@ def test_the_random_pool_comes_first_and_the_names_last() -> None:
             ("rename", "clone", MACHINE_ID),
         ]
 
-    run_loop(scenario())
+    run(scenario())
 
 
 def test_each_is_called_once_and_in_this_order() -> None:
@@ -73,7 +73,7 @@ def test_each_is_called_once_and_in_this_order() -> None:
         assert await status_of(service.restore(REQUEST)) == LeanStatus.FAILED_PRECONDITION
         assert await status_of(service.freeze(lean.FreezeRequest())) == LeanStatus.FAILED_PRECONDITION
 
-    run_loop(scenario())
+    run(scenario())
 
 
 @pytest.mark.parametrize(
@@ -102,7 +102,7 @@ def test_what_makes_no_machine_of_its_own_is_refused_before_anything_happens(req
         await service.restore(REQUEST)
         assert not service.frozen
 
-    run_loop(scenario())
+    run(scenario())
 
 
 @pytest.mark.parametrize("broken", ["add_entropy", "set_clock", "set_network_address"])
@@ -114,7 +114,7 @@ def test_a_machine_that_cannot_be_made_one_of_its_own_stays_frozen(broken: str) 
         assert await status_of(service.restore(REQUEST)) == LeanStatus.INVALID_ARGUMENT
         assert service.frozen
 
-    run_loop(scenario())
+    run(scenario())
 
 
 def test_without_its_container_it_is_neither_frozen_nor_restored() -> None:
@@ -130,7 +130,7 @@ def test_without_its_container_it_is_neither_frozen_nor_restored() -> None:
         assert await status_of(service.restore(REQUEST)) == LeanStatus.INTERNAL
         assert service.frozen
 
-    run_loop(scenario())
+    run(scenario())
 
 
 def test_before_the_container_is_built_nothing_can_be_frozen(tmp_path: Path, image: Path) -> None:

@@ -10,7 +10,7 @@ from guest.agent.disks import DiskError
 from guest.agent.guest_service import PROTOCOL, GuestService
 from guest.agent.rpc.calls import CallError, Status
 from proto.lean.messages import Disk, GuestInitRequest, PingRequest, SetClockRequest, ShutdownRequest
-from tests.guest.agent.looped import run_loop
+from tests.guest.agent.looping import run
 
 
 class Machine:
@@ -87,7 +87,7 @@ def test_init_sets_the_clock_feeds_the_pool_and_mounts_in_order() -> None:
             ("mount_disk", "scratch", False),
         ]
 
-    run_loop(scenario())
+    run(scenario())
 
 
 def test_init_is_called_once() -> None:
@@ -98,7 +98,7 @@ def test_init_is_called_once() -> None:
         assert await status_of(service.init(REQUEST)) == Status.FAILED_PRECONDITION
         assert len(machine.calls) == 4
 
-    run_loop(scenario())
+    run(scenario())
 
 
 @pytest.mark.parametrize(
@@ -114,7 +114,7 @@ def test_what_the_machine_refuses_is_told(call: str, error: Exception, status: i
         machine = Machine(broken={call: error})
         assert await status_of(GuestService(machine, Container(machine)).init(REQUEST)) == status
 
-    run_loop(scenario())
+    run(scenario())
 
 
 def test_requests_have_a_size() -> None:
@@ -125,7 +125,7 @@ def test_requests_have_a_size() -> None:
             assert await status_of(service.init(request)) == Status.INVALID_ARGUMENT
         assert machine.calls == []
 
-    run_loop(scenario())
+    run(scenario())
 
 
 def test_ping_gives_the_payload_back_and_changes_nothing() -> None:
@@ -138,7 +138,7 @@ def test_ping_gives_the_payload_back_and_changes_nothing() -> None:
         assert 0 < first.uptime_ns <= second.uptime_ns
         assert machine.calls == []
 
-    run_loop(scenario())
+    run(scenario())
 
 
 def test_the_clock_is_set_whenever_asked_for() -> None:
@@ -149,7 +149,7 @@ def test_the_clock_is_set_whenever_asked_for() -> None:
         await service.set_clock(SetClockRequest(unix_time_ns=6))
         assert machine.calls == [("set_clock", 5), ("set_clock", 6)]
 
-    run_loop(scenario())
+    run(scenario())
 
 
 def test_a_time_that_the_machine_refuses_is_told() -> None:
@@ -158,7 +158,7 @@ def test_a_time_that_the_machine_refuses_is_told() -> None:
         service = GuestService(machine, Container(machine))
         assert await status_of(service.set_clock(SetClockRequest(unix_time_ns=1))) == Status.INVALID_ARGUMENT
 
-    run_loop(scenario())
+    run(scenario())
 
 
 @pytest.mark.parametrize("error", [None, TimeoutError()])
@@ -173,4 +173,4 @@ def test_shutdown_writes_the_disks_back_after_the_container_and_before_the_reply
         assert machine.calls == [("stop", 1.5), ("unmount_disks",)]
         assert service.stopped.is_set()
 
-    run_loop(scenario())
+    run(scenario())

@@ -27,7 +27,7 @@ from guest.agent.container.messages import (
     Spawn,
     Spawned,
 )
-from tests.guest.agent.looped import end_of, run_loop
+from tests.guest.agent.looping import end_of, run
 
 if TYPE_CHECKING:
     from guest.agent.container.client import SpawnResult
@@ -88,7 +88,7 @@ def victim() -> Iterator[subprocess.Popen[bytes]]:
 def play(scenario: Callable[[Fake, subprocess.Popen[bytes]], Coroutine[Any, Any, None]]) -> None:
     """Runs a scenario with a client, and ends init's side after it."""
 
-    async def run() -> None:
+    async def whole() -> None:
         with victim() as process:
             fake = Fake(process.pid)
             await fake.ready()
@@ -96,7 +96,7 @@ def play(scenario: Callable[[Fake, subprocess.Popen[bytes]], Coroutine[Any, Any,
             fake.sock.close()
             await fake.ended.wait()
 
-    run_loop(run())
+    run(whole())
 
 
 def test_reports_reach_whom_they_concern() -> None:
