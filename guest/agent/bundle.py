@@ -3,7 +3,8 @@
 The file is made by `guest.build.bundle`: a dict from a module's name to what `Module` says, as `marshal` has it.
 """
 
-# No annotations from __future__: that module, too, is in the file.
+from __future__ import annotations
+
 import sys
 from _frozen_importlib import ModuleSpec
 from _frozen_importlib_external import ExtensionFileLoader
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 class Bundle:
     """A finder for sys.meta_path (importlib.abc.MetaPathFinder), and the loader of what it finds."""
 
-    def __init__(self, modules: "dict[str, Module]") -> None:
+    def __init__(self, modules: dict[str, Module]) -> None:
         self._modules = modules
 
     def find_spec(self, name: str, path: object = None, target: object = None) -> ModuleSpec | None:
@@ -34,7 +35,7 @@ class Bundle:
     def create_module(self, spec: ModuleSpec) -> None:
         """An ordinary one."""
 
-    def exec_module(self, module: "ModuleType") -> None:
+    def exec_module(self, module: ModuleType) -> None:
         """Loads what the module imports, and runs its code."""
         place, _, code, imports = self._modules.pop(module.__name__)
         assert code is not None

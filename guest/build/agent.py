@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sysconfig
 from pathlib import Path
 
 import guest
@@ -21,7 +20,7 @@ BUNDLE = "usr/lib/boxlite.bundle"
 EXTENSIONS = ("_bisect", "_ctypes", "_socket", "_struct", "fcntl", "select", "zlib")
 """What the agent uses of the standard library's extension modules, where these are not built into the interpreter.
 
-Of the rest it uses only what is built into every interpreter or frozen in it, and `__future__`.
+Of the rest it uses only what is built into every interpreter or frozen in it.
 """
 
 _PARTS = ("guest/__init__.py", "guest/agent/", "proto/__init__.py", "proto/greeting.py", "proto/lean/")
@@ -42,7 +41,5 @@ def agent(inputs: Inputs, library: Tree) -> Tree:
             name = f"{directory.name}/{path}"
             if name.startswith(_PARTS) and name.endswith(".py"):
                 sources[f"{PLACE}/{name}"] = File(inputs.read(file))
-    future = Path(sysconfig.get_path("stdlib"), "__future__.py")
-    sources[f"{PLACE}/__future__.py"] = File(inputs.read(future))
     extensions = {path: node for path, node in library.items() if "/lib-dynload/" in path}
     return sources | {BUNDLE: File(bundle(sources, PLACE, extensions))}

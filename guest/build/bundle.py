@@ -45,9 +45,40 @@ def _module_name(path: str) -> tuple[str, bool]:
 
 def _parse(source: bytes, path: str) -> ast.Module:
     try:
-        return ast.parse(source, path)
+        tree = ast.parse(source, path)
     except (SyntaxError, ValueError) as error:
         raise BuildError(f"{path} does not compile: {error}") from None
+    _WithoutTypes().visit(tree)
+    return ast.fix_missing_locations(tree)
+
+
+class _WithoutTypes(ast.NodeTransformer):
+    """Leaves out what is there for the type checker alone: a tenth of the code, all of which is read at each start."""
+
+    def visit_arg(self, node: ast.arg) -> ast.arg:
+        node.annotation = None
+        return node
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
+        node.returns = None
+        return self.generic_visit(node)
+
+    def visit_AsyncFunctionDef(self, node: ast.AsyncFunctionDef) -> ast.AST:
+        node.returns = None
+        return self.generic_visit(node)
+
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST:
+        if node.value is None:
+            return ast.copy_location(ast.Pass(), node)
+        return ast.copy_location(ast.Assign([node.target], node.value), node)
+
+    def visit_ImportFrom(self, node: ast.ImportFrom) -> ast.AST | None:
+        return None if node.module == "__future__" else node
+
+    def visit_If(self, node: ast.If) -> ast.AST | list[ast.stmt]:
+        if isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+            return [self.visit(statement) for statement in node.orelse]
+        return self.generic_visit(node)
 
 
 def _imports(tree: ast.Module) -> Iterator[str]:

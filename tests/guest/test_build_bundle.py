@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import marshal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -45,6 +45,40 @@ def test_code_has_what_runs_and_no_more() -> None:
     function = names["f"]
     assert callable(function)
     assert function() == 7
+
+
+def test_what_is_for_the_type_checker_is_left_out() -> None:
+    source = b"""
+from __future__ import annotations
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from nowhere import Type
+else:
+    import marshal
+class Kind:
+    bare: Type
+    value: Type = 1
+async def later(a: Type, *b: Type, c: Type = 2, **d: Type) -> Type:
+    local: Type
+    return a, b, c, d
+def now(a: Type) -> Type:
+    local: list[Type] = [a]
+    return local
+"""
+    modules: dict[str, Module] = marshal.loads(bundle({"usr/lib/x/typed.py": File(source)}, "usr/lib/x", []))
+    code = modules["typed"][2]
+    assert code is not None
+    assert b"Type\0" not in marshal.dumps(code)
+    assert b"annotations" not in marshal.dumps(code)
+    names: dict[str, Any] = {}
+    exec(code, names)
+    assert names["Kind"].value == 1
+    assert names["now"](3) == [3]
+    assert names["now"].__annotations__ == names["later"].__annotations__ == {}
+    with pytest.raises(StopIteration) as returned:
+        names["later"](1, 5, x=6).send(None)
+    assert returned.value.value == (1, (5,), 2, {"x": 6})
+    assert names["marshal"] is marshal
 
 
 def test_each_module_says_what_it_imports_when_it_is_loaded() -> None:
