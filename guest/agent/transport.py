@@ -52,11 +52,12 @@ class DescriptorTransport:
         """From now on this protocol has the connection; its `connection_made` is the caller's to call."""
         self._protocol = protocol
 
-    def write(self, data: bytes) -> None:
+    def write(self, *pieces: bytes | memoryview) -> None:
         """Queues the data; after `close` it is dropped."""
         if self._closing:
             return
-        self._unsent += data
+        for piece in pieces:
+            self._unsent += piece
         if not self._writing:
             if len(self._unsent) >= _WRITE:
                 self._flush()

@@ -88,9 +88,9 @@ def encode(message: Message) -> bytes:
     return b"".join(parts(message)[0])
 
 
-def parts(message: Message) -> tuple[list[bytes], int]:
+def parts(message: Message) -> tuple[list[Part], int]:
     """As `encode`, in pieces that are to be joined, with the length of all. Long fields are not copied."""
-    pieces: list[bytes] = []
+    pieces: list[Part] = []
     size = 0
     values = message.__dict__
     for tag, name, kind, repeated, _, _ in message.kind.fields.values():

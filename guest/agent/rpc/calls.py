@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from guest.agent.rpc.hpack import Header
-    from proto.lean.wire import Message
+    from proto.lean.wire import Message, Part
 
 MAX_MESSAGE = 16 << 20
 """Bytes of a request at most: far more than a command's arguments and environment can have."""
@@ -89,10 +89,10 @@ def _length(data: memoryview) -> int:
     return length
 
 
-def prefixed(message: Message) -> bytes:
-    """The message as it goes into a stream."""
+def prefixed(message: Message) -> tuple[list[Part], int]:
+    """The message as it goes into a stream, in pieces, and how long it is."""
     pieces, size = parts(message)
-    return b"".join([b"\0", size.to_bytes(PREFIX - 1, "big"), *pieces])
+    return [b"\0" + size.to_bytes(PREFIX - 1, "big"), *pieces], PREFIX + size
 
 
 HEADERS = indexed((":status", "200")) + literal(b"content-type", b"application/grpc+proto")

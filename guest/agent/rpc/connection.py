@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from guest.agent.rpc.hpack import Header
+    from proto.lean.wire import Part
 
 CONNECTION_WINDOW = 64 << 20
 STREAM_WINDOW = 448 << 10
@@ -84,14 +85,14 @@ class Connection:
         self._payload = frames.MAX_PAYLOAD  # that the peer takes in one frame
         self._received = 0  # and not yet told to the peer
         self._table_update = b""  # at the beginning of the next headers
-        self._out: list[bytes | memoryview] = []
+        self._out: list[Part] = []
         self._send(frames.SETTINGS, 0, 0, frames.settings({frames.INITIAL_WINDOW_SIZE: STREAM_WINDOW}))
         self._send(frames.WINDOW_UPDATE, 0, 0, frames.number(CONNECTION_WINDOW - _INITIAL_WINDOW))
 
-    def take(self) -> bytes:
-        """What is to be sent now."""
+    def take(self) -> list[Part]:
+        """What is to be sent now, in pieces."""
         out, self._out = self._out, []
-        return b"".join(out)
+        return out
 
     def receive(self, data: bytes) -> list[Event]:
         """Takes bytes from the peer. Raises `ProtocolError`, after which `take` has the last that is to be sent."""
@@ -121,15 +122,23 @@ class Connection:
                 # Nothing more is wanted of it (8.1).
                 self._send(frames.RST_STREAM, 0, stream, frames.number(frames.NO_ERROR))
 
-    def send_data(self, stream: int, data: bytes) -> bool:
+    def send_data(self, stream: int, pieces: list[Part], size: int) -> bool:
         """Sends as much as the windows allow, and says whether that is all: else `DRAINED` comes when it is.
 
-        Until then, nothing else is to be sent in the stream. A closed stream drops the data.
+        Until then, nothing else is to be sent in the stream. A closed stream drops the data. `size` is that of all
+        pieces together.
         """
         state = self._streams.get(stream)
         if state is None:
             return True
-        state.unsent = memoryview(data)
+        if size <= state.window and size <= self._window and size <= self._payload:
+            # One frame, as most are, and nothing is copied.
+            state.window -= size
+            self._window -= size
+            self._out.append(frames.header(frames.DATA, 0, stream, size))
+            self._out += pieces
+            return True
+        state.unsent = memoryview(b"".join(pieces))
         return self._send_more(stream, state)
 
     def acknowledge(self, stream: int, size: int) -> None:

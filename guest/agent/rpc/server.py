@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
     from typing import Any, Generic, Protocol, TypeVar
 
+    from proto.lean.wire import Part
+
     Request = TypeVar("Request", bound=Message)
     Reply = TypeVar("Reply", bound=Message)
 
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
     class Transport(Protocol):
         """What carries a connection's bytes. It calls `pause_writing` and `resume_writing` as asyncio's do."""
 
-        def write(self, data: bytes) -> None: ...  # noqa: D102
+        def write(self, *pieces: Part) -> None: ...  # noqa: D102
         def close(self) -> None: ...  # noqa: D102
 
 else:
@@ -127,7 +129,7 @@ class Call(_Typed[Request, Reply]):
         if not self._replied:
             self._replied = True
             connection.http2.send_headers(self._stream, calls.HEADERS)
-        if not connection.http2.send_data(self._stream, calls.prefixed(reply)):
+        if not connection.http2.send_data(self._stream, *calls.prefixed(reply)):
             self._drained.clear()
             connection.flush()
             await self._drained.wait()
@@ -248,8 +250,8 @@ class ServerConnection:
 
     def flush(self) -> None:
         """Writes what is to be sent; during `data_received`, at its end."""
-        if self._transport is not None and not self._receiving and (data := self.http2.take()):
-            self._transport.write(data)
+        if self._transport is not None and not self._receiving and (pieces := self.http2.take()):
+            self._transport.write(*pieces)
 
     def _handle(self, event: Event) -> None:
         if event.kind == OPENED:

@@ -54,8 +54,9 @@ def test_what_is_compressed_or_too_long_is_refused(data: bytes, status: int) -> 
 
 
 def test_a_message_has_its_length_before_it() -> None:
-    assert prefixed(Started(pid=7)) == b"\0\0\0\0\2\x08\x07"
-    assert prefixed(PingReply()) == bytes(5)
+    pieces, size = prefixed(Started(pid=7))
+    assert (b"".join(pieces), size) == (b"\0\0\0\0\2\x08\x07", 7)
+    assert prefixed(PingReply()) == ([bytes(5)], 5)
 
 
 def read(block: bytes) -> dict[str, str]:

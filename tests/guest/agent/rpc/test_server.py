@@ -46,8 +46,8 @@ class Host:
 
     # What the server sees.
 
-    def write(self, data: bytes) -> None:
-        for event in self.client.receive_data(data):
+    def write(self, *pieces: bytes | memoryview) -> None:
+        for event in self.client.receive_data(b"".join(pieces)):
             self._take(event)
 
     def close(self) -> None:
@@ -79,7 +79,7 @@ class Host:
     def request(self, reply: Reply, *requests: Message, end: bool = False) -> None:
         stream = self.stream(reply)
         for request in requests:
-            data = prefixed(request)
+            data = b"".join(prefixed(request)[0])
             for begin in range(0, len(data), 16_384):
                 self.client.send_data(stream, data[begin : begin + 16_384])
         if end:
@@ -300,7 +300,7 @@ def test_a_request_may_be_longer_than_the_window() -> None:
     async def test(host: Host) -> None:
         request = ExecRequest(start=ExecStart(argv=[bytes(1 << 20)]))
         reply = host.call("/talk", end=False)
-        data, stream = prefixed(request), host.stream(reply)
+        data, stream = b"".join(prefixed(request)[0]), host.stream(reply)
         while data:
             size = min(len(data), 16_384, host.client.local_flow_control_window(stream))
             assert size > 0
