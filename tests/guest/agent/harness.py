@@ -204,7 +204,9 @@ class Rig:
 
 
 @contextmanager
-def launcher(scratch: Path, *, fresh: bool = True) -> Iterator[tuple[socket.socket, subprocess.Popen[bytes]]]:
+def launcher(
+    scratch: Path, *, fresh: bool = True, ends_with: int = 0
+) -> Iterator[tuple[socket.socket, subprocess.Popen[bytes]]]:
     """A launcher as a process of its own, with a fresh tmpfs on `scratch` that goes with it."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     script = ('mount -t tmpfs scratch "$1" && ' if fresh else "") + 'exec "$2" -c "$3"'
@@ -214,7 +216,7 @@ def launcher(scratch: Path, *, fresh: bool = True) -> Iterator[tuple[socket.sock
         theirs.close()
         try:
             yield ours, process
-            assert process.wait(DEADLINE) == 0
+            assert process.wait(DEADLINE) == ends_with
         finally:
             process.kill()
             process.wait()
