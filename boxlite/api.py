@@ -11,6 +11,7 @@ from boxlite.boxes.options import BoxOptions
 from boxlite.boxes.outcome import Cancelled, Exited, Outcome, Signalled, TimedOut, VmDied, exit_status
 from boxlite.boxes.policy import HealthCheck, RestartKind, RestartPolicy
 from boxlite.boxes.run import CommandFailed, CommandTimedOut, Completed
+from boxlite.boxes.stages import ExecutionTimings
 from boxlite.boxes.stdin import InputStream
 from boxlite.boxes.streams import ByteStream
 from boxlite.errors import (
@@ -105,6 +106,7 @@ __all__ = [
     "ExecutionInfo",
     "ExecutionNotFound",
     "ExecutionTaken",
+    "ExecutionTimings",
     "Exited",
     "GuestBuildFailed",
     "GuestRefused",

@@ -51,6 +51,10 @@ def command_line(spec: InstanceSpec) -> list[str]:
     slots = len(spec.disks) + 2 + spec.network
     if slots > VIRTIO_SLOTS:
         raise VmmError(f"{len(spec.disks)} disks need {slots} virtio devices, the microvm machine has {VIRTIO_SLOTS}")
+    # Only where the memory is in no file: what a guest reports as free, QEMU takes out of the file as well, even out of
+    # one that other machines have their memory in (ram_block_discard_range).
+    if spec.memory_file is None and slots < VIRTIO_SLOTS:
+        devices += ["-device", _option("virtio-balloon-device", **{"free-page-reporting": "on"})]
     return [
         *("-name", spec.box_id),
         # Nothing but what is named here: no default devices, no configuration of the user's, no monitor for people.

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import subprocess
 import tempfile
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import attrs
 import trio
@@ -16,6 +17,8 @@ from benchmarks.bare.monitor import Monitor
 from boxlite.portal.transport import GuestSocket, listen
 from boxlite.vmm.engines import EngineChoice
 from vmm_ffi.spec import Accelerator
+
+T = TypeVar("T")
 
 MEMORY_MIB = 256
 """As much as a box has by default."""
@@ -161,14 +164,25 @@ async def launch(
             pass_fds=keep,
         )
         try:
-            async with await _accept(process, port) as stream, await _accept(process, qmp) as monitor_stream:
-                monitor = Monitor(monitor_stream)
-                await monitor.greet()
-                yield BareMachine(process, stream, monitor)
+            async with AsyncExitStack() as streams:
+                machine = await _before_end(process, lambda: _connect(process, port, qmp, streams))
+                if machine is None:
+                    raise ConnectionError(f"the bare QEMU has ended with status {process.returncode}, see {log.name}")
+                yield machine
         finally:
             process.kill()
             with trio.move_on_after(_END_SECONDS, shield=True):
                 await process.wait()
+
+
+async def _connect(process: trio.Process, port: GuestSocket, qmp: GuestSocket, streams: AsyncExitStack) -> BareMachine:
+    stream, monitor_stream = [
+        await streams.enter_async_context(trio.SocketStream(trio.socket.from_stdlib_socket(await listener.accept())))
+        for listener in (port, qmp)
+    ]
+    monitor = Monitor(monitor_stream)
+    await monitor.greet()
+    return BareMachine(process, stream, monitor)
 
 
 def command_line(parts: BareParts, directory: Path) -> list[str]:
@@ -213,7 +227,7 @@ def _processor(engine: EngineChoice) -> list[str]:
 def _kernel_arguments(engine: EngineChoice) -> list[str]:
     arguments = ["console=hvc0", "root=/dev/vda", "ro", "init=/init", "reboot=t", "panic=-1", "quiet"]
     if engine.accelerator is Accelerator.TCG:
-        arguments.append("noreplace-smp")
+        arguments += ["noreplace-smp", "no_timer_check"]
         if engine.tsc_khz is not None:
             arguments += ["clocksource=tsc", "tsc=reliable", f"tsc_early_khz={engine.tsc_khz}"]
     return arguments
@@ -224,9 +238,9 @@ def _memory_file(path: Path, *, share: bool) -> list[str]:
     return ["-object", backend, "-M", "memory-backend=memory"]
 
 
-async def _accept(process: trio.Process, listener: GuestSocket) -> trio.SocketStream:
-    """QEMU's connection; raises ConnectionError where it ends without one."""
-    accepted: list[trio.SocketStream] = []
+async def _before_end(process: trio.Process, work: Callable[[], Awaitable[T]]) -> T | None:
+    """What the work gives, or None where the process ends before it can, which breaks its connections."""
+    done: list[T] = []
     async with trio.open_nursery() as race:
 
         async def watch() -> None:
@@ -234,10 +248,12 @@ async def _accept(process: trio.Process, listener: GuestSocket) -> trio.SocketSt
             race.cancel_scope.cancel()
 
         race.start_soon(watch)
-        accepted.append(trio.SocketStream(trio.socket.from_stdlib_socket(await listener.accept())))
+        try:
+            done.append(await work())
+        except (OSError, trio.BrokenResourceError):
+            with trio.move_on_after(_END_SECONDS):
+                await process.wait()
+            if process.returncode is None:
+                raise
         race.cancel_scope.cancel()
-    if not accepted:
-        raise ConnectionError(
-            f"the bare QEMU has ended with status {process.returncode}: is there room for its memory?"
-        )
-    return accepted[0]
+    return done[0] if done else None

@@ -53,19 +53,24 @@ async def _start_agent(bench: Bench, disk: Path, options: tuple[str, ...]) -> tu
         )
         async with launch(parts, bench.work, ports) as machine:
             with await agent.accept(), await ready.accept() as notice:
-                interpreters = [await _between(machine) for _ in range(BARE_STARTS)]
-                began = await _line(machine, b"begin\n")
+                lines = _Lines(machine)
+                interpreters = [-await lines.wait(b"begin") + await lines.wait(b"end") for _ in range(BARE_STARTS)]
+                began = await lines.wait(b"begin")
                 await read_notice(notice, nonce)
                 return time.perf_counter() - began, interpreters
 
 
-async def _between(machine: BareMachine) -> float:
-    began = await _line(machine, b"begin\n")
-    return await _line(machine, b"end\n") - began
+class _Lines:
+    """What the script says, line by line."""
 
+    def __init__(self, machine: BareMachine) -> None:
+        self._machine = machine
+        self._unread = b""
 
-async def _line(machine: BareMachine, line: bytes) -> float:
-    """When the script's next line came, which must be this one."""
-    heard = await machine.hear()
-    assert heard == line, f"the script said {heard!r} where {line!r} was due"
-    return time.perf_counter()
+    async def wait(self, due: bytes) -> float:
+        """When the next line came, which must be this one."""
+        while b"\n" not in self._unread:
+            self._unread += await self._machine.hear()
+        line, _, self._unread = self._unread.partition(b"\n")
+        assert line == due, f"the script said {line!r} where {due!r} was due"
+        return time.perf_counter()

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import platform
 import tempfile
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -53,36 +54,39 @@ async def measure(
 
     Raises KeyError for a name that no section has.
     """
-    chosen = _choose(sections(effort), only)
+    chosen = choose(sections(effort), only)
     rows: list[Row] = []
     with tempfile.TemporaryDirectory(prefix="boxlite-bench-") as directory:
         bench = await make_bench(effort, Path(directory))
         for section in chosen:
             say(section.name)
-            measured = await _guard(section, bench)
+            measured = await guard(section.rows, partial(section.measure, bench))
             rows += [row for row in measured if not only or {row.name, section.name} & set(only)]
     return rows
 
 
-def _choose(every: tuple[Section, ...], only: Collection[str]) -> list[Section]:
+def choose(every: tuple[Section, ...], only: Collection[str]) -> list[Section]:
+    """The sections that give what is named, or all; raises KeyError as `measure` does."""
     known = {name for section in every for name in (section.name, *section.rows)}
     if unknown := sorted(set(only) - known):
         raise KeyError(f"nothing is named {', '.join(unknown)}; there are {', '.join(sorted(known))}")
     return [section for section in every if not only or set(only) & {section.name, *section.rows}]
 
 
-async def _guard(section: Section, bench: Bench) -> list[Row]:
-    """What the section measured, and for what it did not, why."""
+async def guard(names: Sequence[str], measure: Callable[[Emit], Awaitable[None]]) -> list[Row]:
+    """What was measured, and for each of these names that was not, why."""
     rows: list[Row] = []
     reason = "the measurement did not give it"
     try:
         with trio.fail_after(SECTION_SECONDS):
-            await section.measure(bench, rows.append)
+            await measure(rows.append)
+    except trio.TooSlowError:
+        reason = f"it had not ended after {SECTION_SECONDS:g} s"
     except Exception as error:
         cause = first_error(error)
         reason = f"{type(cause).__name__}: {cause}"
     given = {row.name for row in rows}
-    return rows + [Row.missing(name, reason) for name in section.rows if name not in given]
+    return rows + [Row.missing(name, reason) for name in names if name not in given]
 
 
 async def _describe_host(bench: Bench, emit: Emit) -> None:

@@ -14,6 +14,7 @@ from boxlite.boxes.command import Command, TtySize
 from boxlite.boxes.following import Following
 from boxlite.boxes.outcome import Cancelled, Outcome, VmDied
 from boxlite.boxes.reconnect import on_any_connection
+from boxlite.boxes.stages import ExecutionTimings
 from boxlite.boxes.stdin import InputStream
 from boxlite.boxes.wire import start_of
 from boxlite.errors import BoxDied, ExecutionNotFound, GuestRefused, PortalLost
@@ -96,6 +97,11 @@ class Execution:
     def duration(self) -> float | None:
         """Seconds from start to end, by the guest's clock; None while the command runs or where the guest is gone."""
         return self._following.duration
+
+    @property
+    def timings(self) -> ExecutionTimings:
+        """When it reached its stages so far."""
+        return self._following.clock.timings
 
     async def wait(self) -> Outcome:
         """Waits for the end of the command and of its output.

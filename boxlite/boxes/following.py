@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, final
 import trio
 
 from boxlite.boxes.outcome import Outcome, TimedOut
+from boxlite.boxes.stages import ExecutionClock
 from boxlite.boxes.streams import ByteStream
 from boxlite.boxes.wire import outcome_of, start_error
 from boxlite.errors import BoxDied, ExecutionNotFound, GuestRefused, OutputGap, PortalLost
@@ -53,6 +54,7 @@ class Following:
         self.pid: int | None = None
         self.outcome: Outcome | None = None
         self.duration: float | None = None
+        self.clock = ExecutionClock()
         self.error: Exception | None = None
         """Why it was not started, or why its outcome will not be known here."""
         self._machine = machine
@@ -118,6 +120,7 @@ class Following:
 
     async def _follow_on(self, session: GuestSession) -> None:
         credit = v1.Credit(stdout_limit=self.stdout.credit, stderr_limit=self.stderr.credit)
+        self.clock.reach("sent")
         if self._start is not None and not self._told:
             self._told = True
             self._start.credit = credit
@@ -149,12 +152,14 @@ class Following:
         elif event.started is not None:
             self.pid = event.started.pid or None
             self.begun = True
+            self.clock.reach("started")
             self.ready.set()
         elif event.exited is not None:
             self._end_at(self.stdout, event.exited.stdout_end)
             self._end_at(self.stderr, event.exited.stderr_end)
             self.duration = event.exited.duration_ns / 1e9
             self.outcome = outcome_of(event.exited)
+            self.clock.reach("ended")
         elif event.failed is not None:
             self.error = start_error(self._machine.box, event.failed)
 
@@ -174,6 +179,8 @@ class Following:
         self._may_skip.discard(stream)
         if output.offset != stream.received or output.offset + len(output.data) > stream.credit:
             raise ValueError("output out of order")
+        if output.data:
+            self.clock.reach("first_output")
         stream.feed(output.data)
         self._machine.counters.bytes_received += len(output.data)
         if output.eof:

@@ -22,10 +22,15 @@ Sink: TypeAlias = Callable[[bytes], Awaitable[None]]
 
 @attrs.frozen
 class Finished:
-    """A command that has ended; `duration` is in seconds, None where the guest is gone."""
+    """A command that has ended; `duration` is in seconds, None where the guest is gone.
+
+    `stages` has what the whole call took, where that was measured; see `boxlite.cli.timings`.
+    """
 
     outcome: boxlite.Outcome
     duration: float | None
+    timings: boxlite.ExecutionTimings
+    stages: Mapping[str, float] = attrs.field(factory=dict)
 
 
 async def communicate(
@@ -49,7 +54,7 @@ async def communicate(
             outcome = await execution.wait()
             # A command may end without having read all of its input.
             feeding.cancel_scope.cancel()
-    return Finished(outcome, execution.duration)
+    return Finished(outcome, execution.duration, execution.timings)
 
 
 def terminal_type(env: Mapping[str, str]) -> dict[str, str]:

@@ -35,10 +35,16 @@ from boxlite.cli.terminal import check_terminal
 @engine_options
 @home_option
 @json_option
+@click.option("--timings", is_flag=True, help="Say on stderr, or with --json in the object, what each stage took.")
 @click.argument("image")
 @command_argument
 def run(
-    env: tuple[str, ...], env_file: tuple[Path, ...], command: tuple[str, ...], as_json: bool, **options: Any
+    env: tuple[str, ...],
+    env_file: tuple[Path, ...],
+    command: tuple[str, ...],
+    as_json: bool,
+    timings: bool,
+    **options: Any,
 ) -> int:
     """Run COMMAND in a new virtual machine, and remove it afterwards.
 
@@ -53,4 +59,4 @@ def run(
     """
     request = RunRequest(command=without_dashes(command), env=read_environment(env, env_file, os.environ), **options)
     check_terminal(request.tty, as_json)
-    return run_to_end(partial(run_in_box, request), as_json=as_json)
+    return run_to_end(partial(run_in_box, request), as_json=as_json, timings=timings)

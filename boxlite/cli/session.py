@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import subprocess
+from contextlib import AsyncExitStack
+
+import attrs
 
 import boxlite
 from boxlite.cli.communicate import Finished, Sink, communicate, terminal_type
@@ -13,32 +16,42 @@ from boxlite.cli.request import RunRequest
 from boxlite.cli.signals import SignalRelay, relay_signals
 from boxlite.cli.standard import STDIN
 from boxlite.cli.terminal import window_size
+from boxlite.cli.timings import Trace
 from boxlite.runtime.layout import find_home
 
 
 async def run_in_box(request: RunRequest, stdout: Sink, stderr: Sink) -> Finished:
-    """Boots a box, runs the command in it, and removes the box.
+    """Boots a box, runs the command in it, and removes the box; measures what that takes.
 
     Raises `BoxliteError`, what the sinks raise, or `Interrupted` by a signal; alone or in a group. Cancelling removes
     the box.
     """
-    async with (
-        relay_signals() as relay,
-        boxlite.open_runtime(
-            home=request.home, engine=request.engine, kernel=request.kernel, ephemeral=True
-        ) as runtime,
-        runtime.open_box(request.image, **request.box_options()) as box,
-    ):
+    trace = Trace()
+    async with relay_signals() as relay, AsyncExitStack() as opened:
+        with trace.measure("open"):
+            runtime = await opened.enter_async_context(
+                boxlite.open_runtime(home=request.home, engine=request.engine, kernel=request.kernel, ephemeral=True)
+            )
+            box = await opened.enter_async_context(runtime.open_box(request.image, **request.box_options()))
         with show_progress() as stage:
-            argv = await _boot(runtime, box, request, stage)
-        return await _execute(box, argv, request, relay, stdout, stderr)
+            argv = await _boot(runtime, box, request, stage, trace)
+        with trace.measure("command"):
+            finished = await _execute(box, argv, request, relay, stdout, stderr)
+        trace.add_command(finished.timings)
+        with trace.measure("remove"):
+            await opened.aclose()
+    return attrs.evolve(finished, stages=trace.seconds)
 
 
-async def _boot(runtime: boxlite.Runtime, box: boxlite.Box, request: RunRequest, stage: Stage) -> tuple[str, ...]:
-    image = await prepare(runtime, request.image, find_home(request.home), stage)
-    argv = request.argv(image.config)
-    with stage("booting"):
+async def _boot(
+    runtime: boxlite.Runtime, box: boxlite.Box, request: RunRequest, stage: Stage, trace: Trace
+) -> tuple[str, ...]:
+    with trace.measure("prepare"):
+        image = await prepare(runtime, request.image, find_home(request.home), stage)
+        argv = request.argv(image.config)
+    with stage("booting"), trace.measure("start"):
         await box.start()
+    trace.add_parts("start", box.metrics().stage_seconds)
     return argv
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from math import inf
-from typing import Any, final
+from typing import Any, Final, final
 
 import attrs
 import trio
@@ -22,6 +22,10 @@ from boxlite.pools.messages import TakeBox, WaitReady
 from boxlite.pools.pressure import MemoryWatch
 from boxlite.pools.spec import PoolSpec
 from boxlite.runtime.messages import BoxRecord, CreateBox
+
+REFILL_DELAY: Final = 0.1
+"""Seconds between a hand-out and the start of the box that takes its place: the first command of whoever got one is to
+have the processors for itself. Nobody who waits for a box waits for this."""
 
 _log = logging.getLogger(__name__)
 
@@ -70,8 +74,9 @@ class PoolActor(Actor):
         self._ready: deque[_Place] = deque()
         self._takers: deque[_Taker] = deque()
         self._watchers: list[tuple[int, Deferred[None]]] = []
-        self._crowded = False
-        """Whether the budget had no share left when one was last asked for without need."""
+        self._share_due: trio.Event | None = None
+        """The budget had no share for a box that nobody waits for, and may have one when this is set."""
+        self._refill_at = -inf
         self._sooner = trio.Event()
 
     async def started(self) -> None:
@@ -124,6 +129,10 @@ class PoolActor(Actor):
                 self._meter.handed_out += 1
                 self._meter.busy += 1
                 self._meter.wait_seconds += now - taker.since
+                # Not later by the next hand-out: many in a row would empty the pool.
+                if self._refill_at <= now:
+                    self._refill_at = now + REFILL_DELAY
+                    self._sooner.set()
             self._give_up(place)
         waiting, self._watchers = self._watchers, []
         for count, watcher in waiting:
@@ -155,7 +164,8 @@ class PoolActor(Actor):
     def _target(self, now: float) -> int:
         """How many boxes to keep beyond those that somebody waits for."""
         limit = self._allowance.limit(now)
-        return min(limit, self._stock().spare) if self._crowded else limit
+        crowded = self._share_due is not None and not self._share_due.is_set()
+        return min(limit, self._stock().spare) if crowded or now < self._refill_at else limit
 
     def _at_once(self, now: float) -> int:
         match self._breaker.state(now):
@@ -213,7 +223,8 @@ class PoolActor(Actor):
             with place.scope:
                 failure = await self._hold(place)
             self._give_up(place)
-            if failure is not None:
+            # One that dies in the step in which it was taken is its taker's.
+            if failure is not None and not place.taken:
                 self._failed(failure)
             self._balance()
         finally:
@@ -223,9 +234,10 @@ class PoolActor(Actor):
 
     async def _hold(self, place: _Place) -> Exception | None:
         """Makes a box ready and keeps it; returns what it failed by. Cancelled when it is taken or given up."""
+        share_due = self._services.admission.changed
         try:
             place.member = member = await self._create(place)
-            await member.start()
+            await member.start(self._spec.policy.start_timeout)
             if self._spec.warm_up:
                 await member.warm_up(self._spec.warm_up, self._spec.policy.check_timeout)
             # It may have been given up in this very moment.
@@ -238,7 +250,7 @@ class PoolActor(Actor):
         except OverBudget as error:
             if place.waits:
                 return error
-            self._crowded = True
+            self._share_due = share_due
             return None
         except (BoxliteError, ActorError) as error:
             return error
@@ -251,11 +263,12 @@ class PoolActor(Actor):
     # What happens around it
 
     async def _follow_time(self) -> None:
-        """Tries again when the breaker's delay is over, and keeps more boxes as the pressure ends."""
+        """Refills, tries again when the breaker's delay is over, and keeps more boxes as the pressure ends."""
         while True:
             now = trio.current_time()
             retry_at = self._breaker.retry_at if self._breaker.state(now) is BreakerState.OPEN else None
-            due = [moment for moment in (retry_at, self._allowance.grows_at(now)) if moment is not None]
+            refill_at = self._refill_at if self._refill_at > now else None
+            due = [moment for moment in (retry_at, refill_at, self._allowance.grows_at(now)) if moment is not None]
             with trio.move_on_at(min(due, default=inf)):
                 await self._sooner.wait()
             self._sooner = trio.Event()
@@ -265,16 +278,16 @@ class PoolActor(Actor):
         """Gives up boxes that nobody waits for, one after the other, while others wait for a share of the budget."""
         admission = self._services.admission
         while True:
+            changed = admission.changed
             if admission.waiting and self._stock().spare:
                 place = self._newest()
-                self._crowded = True
+                self._share_due = changed
                 self._give_up(place)
                 self._balance()
                 await place.gone.wait()
             else:
-                await admission.wait_changed()
-                self._crowded = False
                 self._balance()
+                await changed.wait()
 
     async def _check_ready(self) -> None:
         policy = self._spec.policy

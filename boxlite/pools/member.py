@@ -30,9 +30,12 @@ class Member:
         self._box = Box(record.options, record.ref, runtime, record.meter)
         self._running: Running | None = None
 
-    async def start(self) -> None:
+    async def start(self, timeout: float) -> None:
         """Returns when it takes commands."""
-        self._running = await self.record.ref.ask(Use())
+        with trio.move_on_after(timeout) as patience:
+            self._running = await self.record.ref.ask(Use())
+        if patience.cancelled_caught:
+            raise BoxUnresponsive(self._box.name, f"it did not start within {timeout:g} s")
 
     async def warm_up(self, argv: tuple[bytes, ...], timeout: float) -> None:
         """Runs a command to its end, whatever that is."""

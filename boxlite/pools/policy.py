@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import math
 import os
-from typing import Final
 
 import attrs
 
 from actors import Backoff
 from boxlite.errors import InvalidOptions
-
-BOOT_TIMEOUT: Final = 120.0
-"""Seconds that a box of a pool has to get ready by default: nobody waits for that start who could cancel it."""
 
 
 def _processors() -> int:
@@ -29,6 +25,8 @@ class PoolPolicy:
 
     max_starting: int = attrs.field(factory=_processors)
     """How many boxes are started at once; by default one for each processor that this process may use."""
+    start_timeout: float = attrs.field(default=300.0, converter=float)
+    """How long one start may take, its image included: nobody waits for it who could cancel it."""
     check_interval: float = attrs.field(default=30.0, converter=float)
     """Between two rounds of checks of the boxes that are ready, and between two looks at the host's memory where the
     kernel does not tell by itself when that runs short."""
@@ -36,8 +34,8 @@ class PoolPolicy:
     """How long the answer to one check, or the command that warms a new box up, may take."""
     max_failures: int = 3
     """How many starts that failed, and ready boxes that died, are not too many yet."""
-    failure_period: float = attrs.field(default=600.0, converter=float)
-    """Longer than a few boots that come to nothing, each after its `boot_timeout`."""
+    failure_period: float = attrs.field(default=1200.0, converter=float)
+    """Longer than a few starts that come to nothing, each after `start_timeout` and `max_starting` at once."""
     backoff: Backoff = attrs.field(factory=lambda: Backoff(1.0, 60.0, jitter=0.1))
     """Before each time that one box is tried while the breaker is open."""
 
@@ -46,7 +44,7 @@ class PoolPolicy:
             number = getattr(self, name)
             if type(number) is not int or number < least:
                 raise InvalidOptions(f"{name} of a pool must be a whole number of at least {least}, not {number!r}")
-        for name in ("check_interval", "check_timeout", "failure_period"):
+        for name in ("start_timeout", "check_interval", "check_timeout", "failure_period"):
             if not 0 < getattr(self, name) < math.inf:
                 raise InvalidOptions(f"{name} of a pool must be a positive number of seconds")
         if not isinstance(self.backoff, Backoff):

@@ -56,6 +56,7 @@ class Pool:
         return self._meter.pool
 
     @asynccontextmanager
+    @trio.lowlevel.enable_ki_protection
     async def box(self) -> AsyncIterator[Box]:
         """A box for the block, which runs already; at the end it is removed with all that it wrote.
 
@@ -100,6 +101,7 @@ class Pool:
 
 
 @asynccontextmanager
+@trio.lowlevel.enable_ki_protection
 async def open_pool(
     spec: PoolSpec, supervisor: Supervisor, runtime: ActorRef, services: BoxServices, memory: MemoryWatch
 ) -> AsyncIterator[Pool]:

@@ -64,9 +64,10 @@ class Admission:
         """How many wait in the queue."""
         return len(self._queue)
 
-    async def wait_changed(self) -> None:
-        """Returns when somebody has begun to wait or has stopped waiting, or a share was given back."""
-        await self._changed.wait()
+    @property
+    def changed(self) -> trio.Event:
+        """Set when, next, somebody has begun to wait or has stopped waiting, or a share was given back."""
+        return self._changed
 
     async def admit(self, box: str, need: Need, *, wait: bool) -> Lease:
         """A share, now or, with `wait`, when those before have theirs and enough was given back.

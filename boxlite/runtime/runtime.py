@@ -26,7 +26,7 @@ from boxlite.metrics.snapshot import (
     measure_pools,
     measure_runtime,
 )
-from boxlite.pools.policy import BOOT_TIMEOUT, PoolPolicy
+from boxlite.pools.policy import PoolPolicy
 from boxlite.pools.pool import Pool, open_pool
 from boxlite.pools.pressure import MemoryWatch
 from boxlite.pools.spec import PoolSpec
@@ -58,6 +58,7 @@ class PooledOptions(TypedDict, total=False):
     disk_mib: int
     env: Mapping[str, str]
     user: str | None
+    boot_timeout: float | None
     restart: RestartPolicy | str
     health: HealthCheck | None
 
@@ -131,7 +132,6 @@ class Runtime:
         size: int = 4,
         name: str | None = None,
         warm_up: Sequence[Text] = ("true",),
-        boot_timeout: float | None = BOOT_TIMEOUT,
         policy: PoolPolicy | None = None,
         **options: Unpack[PooledOptions],
     ) -> AsyncIterator[Pool]:
@@ -150,7 +150,7 @@ class Runtime:
         such a box, and `RuntimeClosed`.
         """
         called = f"pool-{secrets.token_hex(4)}" if name is None else name
-        checked = BoxOptions(image=parse_reference(image), name=called, boot_timeout=boot_timeout, **options)
+        checked = BoxOptions(image=parse_reference(image), name=called, **options)
         spec = PoolSpec(size, checked, warm_up, PoolPolicy() if policy is None else policy)
         async with open_pool(spec, self._supervisors[-1], self._ref, self._services, self._memory) as pool:
             yield pool

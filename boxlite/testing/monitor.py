@@ -11,6 +11,7 @@ import trio
 from boxlite.boxes.changes import BoxChange, Change
 from boxlite.boxes.lifecycle import ACTIVE, DOWN, TRANSITIONS, UP, BoxEvent, BoxState
 from boxlite.store.records import StoredBox
+from boxlite.templates.key import PLACEHOLDER
 from boxlite.testing.host import HOME, SimulatedHost
 from boxlite.testing.machine import MachineSnapshot
 
@@ -78,7 +79,8 @@ class Monitor:
     def check_machines(self) -> None:
         """No orphans: each machine that runs belongs to a box that says so, and is its only one."""
         states = {self._names[box_id]: state for box_id, state in self._states.items()}
-        counts = Counter(machine.box for machine in self._host.machines)
+        # A template is made by a machine that belongs to no box.
+        counts = Counter(machine.box for machine in self._host.machines if machine.box != PLACEHOLDER)
         for name, count in counts.items():
             self.require(count == 1, f"box {name} has {count} machines")
             state = states.get(name, BoxState.REMOVED)
@@ -90,6 +92,7 @@ class Monitor:
         stored = {box.id: box for box in self._host.store.load() if box.state is not BoxState.REMOVED}
         running = {machine.box: machine for machine in self._host.machines}
         self.check_machines()
+        self.require(PLACEHOLDER not in running, "a template is being made, and nobody waits for it")
         self.require(
             {box.id: box.state for box in stored.values()} == self._states,
             "the store holds other states than announced",

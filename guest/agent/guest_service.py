@@ -34,7 +34,7 @@ if TYPE_CHECKING:
         def add_entropy(self, data: bytes) -> None: ...  # noqa: D102
         def mount_disk(self, serial: str, *, read_only: bool) -> None: ...  # noqa: D102
         def unmount_disks(self) -> None: ...  # noqa: D102
-        def set_network_address(self, address: bytes) -> None: ...  # noqa: D102
+        def set_network_addresses(self, address: bytes) -> None: ...  # noqa: D102
 
     class Container(Protocol):
         """What this service needs of the container; see `ContainerClient`."""
@@ -124,8 +124,7 @@ class GuestService:
         try:
             self._machine.add_entropy(message.entropy)
             self._machine.set_clock(message.unix_time_ns)
-            if message.mac_address:
-                self._machine.set_network_address(message.mac_address)
+            self._machine.set_network_addresses(message.mac_address)
         except (OSError, OverflowError, ValueError) as error:
             raise CallError(Status.INVALID_ARGUMENT, f"random pool, clock or network: {error}") from None
         try:

@@ -7,6 +7,8 @@ import fcntl
 import posix
 import sys
 
+from guest.agent.files import exists
+
 MIN_ENTROPY = 32
 """Bytes that a random pool needs to be one of its own (random(4): the kernel's generator has a key of so many)."""
 
@@ -15,6 +17,7 @@ ADDRESS_LENGTH = 6
 
 _MACHINE_ID_LENGTH = 32
 _HEXADECIMAL = frozenset("0123456789abcdef")
+_GROUP, _LOCAL = 1, 2
 _SIOCSIFHWADDR = 0x8924  # linux/sockios.h
 _ARPHRD_ETHER = 1
 _NETWORK = "/sys/class/net"
@@ -25,17 +28,35 @@ def is_machine_id(text: str) -> bool:
     return len(text) in (0, _MACHINE_ID_LENGTH) and _HEXADECIMAL.issuperset(text)
 
 
-def set_network_address(address: bytes) -> None:
-    """Gives the machine's one interface this address; raises OSError where it has none, or does not take it."""
-    if len(address) != ADDRESS_LENGTH or address[0] & 1:
+def set_network_addresses(address: bytes) -> None:
+    """Gives the machine's network device this address, and every other interface (the kernel makes some) a random one.
+
+    An empty address stands for a random one too. Raises ValueError for what is none, and OSError where the machine has
+    no device for it, or the device does not take it.
+    """
+    if address and (len(address) != ADDRESS_LENGTH or address[0] & _GROUP):
         raise ValueError("a network address has six bytes, and is not of a group")
-    names = sorted(name for name in posix.listdir(_NETWORK) if name != "lo")
-    if not names:
-        raise OSError("the machine has no network interface")
-    # struct ifreq: the name, then a struct sockaddr (netdevice(7)).
-    request = names[0].encode().ljust(16, b"\0") + _ARPHRD_ETHER.to_bytes(2, sys.byteorder) + address.ljust(14, b"\0")
+    names = [name for name in posix.listdir(_NETWORK) if _read(f"{_NETWORK}/{name}/type") == b"%d" % _ARPHRD_ETHER]
+    devices = [name for name in names if exists(f"{_NETWORK}/{name}/device")]
+    if address and not devices:
+        raise OSError("the machine has no network device")
     sock = _socket.socket(_socket.AF_INET, _socket.SOCK_DGRAM)
     try:
-        fcntl.ioctl(sock, _SIOCSIFHWADDR, request)
+        for name in names:
+            own = address if address and name in devices else random_address()
+            # struct ifreq: the name, then a struct sockaddr (netdevice(7)).
+            request = name.encode().ljust(16, b"\0") + _ARPHRD_ETHER.to_bytes(2, sys.byteorder) + own.ljust(14, b"\0")
+            fcntl.ioctl(sock, _SIOCSIFHWADDR, request)
     finally:
         sock.close()
+
+
+def random_address() -> bytes:
+    """An address of one station that no manufacturer has given (IEEE 802: the second bit of the first byte)."""
+    first, *rest = posix.urandom(ADDRESS_LENGTH)
+    return bytes([first & ~_GROUP | _LOCAL, *rest])
+
+
+def _read(path: str) -> bytes:
+    with open(path, "rb", buffering=0) as file:
+        return file.read().strip()

@@ -12,7 +12,7 @@ import time
 from guest.agent import syscalls
 from guest.agent.disks import DISKS, DiskError, mount_disk, unmount_disks
 from guest.agent.files import make_directories
-from guest.agent.identity import set_network_address
+from guest.agent.identity import set_network_addresses
 from guest.agent.syscalls import MountFlag
 
 CONTAINER_ROOT = "/run/boxlite/root"
@@ -117,9 +117,9 @@ class Machine:
         except OSError:
             posix.sync()
 
-    def set_network_address(self, address: bytes) -> None:
-        """See `guest.agent.identity.set_network_address`."""
-        set_network_address(address)
+    def set_network_addresses(self, address: bytes) -> None:
+        """See `guest.agent.identity.set_network_addresses`."""
+        set_network_addresses(address)
 
     def power_off(self) -> None:
         """The end: does not return. The kernel restarts, and the hypervisor takes that as the end of the machine."""

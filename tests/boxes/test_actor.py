@@ -29,9 +29,10 @@ IMAGE = "builtin/python"
 
 
 @asynccontextmanager
-async def new_box(home: Path, name: str = "b") -> AsyncIterator[boxlite.Box]:
+async def new_box(home: Path, name: str = "b", *, boots: bool = False) -> AsyncIterator[boxlite.Box]:
+    """A box that is restored at its start, or with `boots` boots, which takes more than a second."""
     async with (
-        boxlite.open_runtime(home=home, ephemeral=True) as runtime,
+        boxlite.open_runtime(home=home, ephemeral=True, templates_mib=0 if boots else 4096) as runtime,
         runtime.open_box(IMAGE, name=name, disk_mib=64) as box,
     ):
         yield box
@@ -58,7 +59,7 @@ async def wait_in_vain(box: boxlite.Box) -> None:
 async def test_a_start_goes_on_while_anybody_waits_for_it(home: Path, sockets: Path) -> None:
     """Two users wait; one leaves, and the other's box runs."""
     with trio.fail_after(LIMIT), nothing_left(home, sockets):
-        async with new_box(home) as box, trio.open_nursery() as nursery:
+        async with new_box(home, boots=True) as box, trio.open_nursery() as nursery:
             scope = trio.CancelScope()
             nursery.start_soon(start_cancelled, box, scope)
             nursery.start_soon(box.run, ["true"])
@@ -73,7 +74,7 @@ async def test_a_start_is_undone_when_all_have_left_and_the_box_can_be_used_mean
     home: Path, sockets: Path
 ) -> None:
     with trio.fail_after(LIMIT), nothing_left(home, sockets):
-        async with new_box(home) as box:
+        async with new_box(home, boots=True) as box:
             for pause in (0, 1):
                 async with trio.open_nursery() as nursery:
                     scopes = [trio.CancelScope() for _ in range(2)]
@@ -127,7 +128,7 @@ async def test_a_stop_gives_processes_their_grace_and_then_kills_them(home: Path
 @pytest.mark.parametrize("pause", [0, 1])
 async def test_a_stop_ends_a_start_for_those_who_wait_for_it(home: Path, sockets: Path, pause: float) -> None:
     with trio.fail_after(LIMIT), nothing_left(home, sockets):
-        async with new_box(home) as box:
+        async with new_box(home, boots=pause > 0) as box:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(wait_in_vain, box)
                 nursery.start_soon(wait_in_vain, box)
@@ -142,7 +143,8 @@ async def test_a_stop_ends_a_start_for_those_who_wait_for_it(home: Path, sockets
 async def test_a_forced_removal_ends_a_start_and_frees_the_name(home: Path, sockets: Path, pause: float) -> None:
     """However many ask for it at once."""
     with trio.fail_after(LIMIT), nothing_left(home, sockets):
-        async with boxlite.open_runtime(home=home, ephemeral=True) as runtime:
+        templates_mib = 0 if pause else 4096
+        async with boxlite.open_runtime(home=home, ephemeral=True, templates_mib=templates_mib) as runtime:
             box = await runtime.create(IMAGE, name="b", disk_mib=64)
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(wait_in_vain, box)
@@ -247,7 +249,7 @@ async def test_what_was_not_raised_on_purpose_fails_the_start_and_not_the_actor(
 
     monkeypatch.setattr("boxlite.boxes.storage.make_scratch_disk", no_room)
     with trio.fail_after(LIMIT):
-        async with new_box(home) as box:
+        async with new_box(home, boots=True) as box:
             with pytest.raises(boxlite.StorageFull, match=r"No space left") as caught:
                 await box.start()
             assert isinstance(caught.value.__cause__, OSError)

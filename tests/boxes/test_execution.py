@@ -34,6 +34,19 @@ async def test_lines_come_when_they_are_written(box: boxlite.Box) -> None:
 
 
 @in_shared_box
+async def test_the_times_at_which_a_command_reached_its_stages_are_in_order(box: boxlite.Box) -> None:
+    async with box.exec(shell("echo out; sleep 0.1")) as execution:
+        assert await read_all(execution.stdout) == b"out\n"
+        await execution.wait()
+        times = execution.timings
+    assert times.sent is not None
+    assert times.started is not None
+    assert times.first_output is not None
+    assert times.ended is not None
+    assert 0 <= times.sent <= times.started <= times.first_output <= times.ended
+
+
+@in_shared_box
 async def test_the_two_outputs_are_apart_or_merged(box: boxlite.Box) -> None:
     async with box.exec(shell("echo out; echo err >&2")) as execution:
         assert await read_all(execution.stderr) == b"err\n"

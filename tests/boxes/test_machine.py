@@ -98,7 +98,7 @@ async def test_a_boot_timeout_and_a_kernel_that_is_none_fail_the_start_of_a_real
     kernel.write_bytes(b"no kernel" * 1000)
     with trio.fail_after(LIMIT), nothing_left(home, sockets):
         async with (
-            boxlite.open_runtime(home=home, ephemeral=True) as runtime,
+            boxlite.open_runtime(home=home, ephemeral=True, templates_mib=0) as runtime,
             runtime.open_box(IMAGE, boot_timeout=1) as box,
         ):
             with pytest.raises(boxlite.BootFailed, match="not ready within 1 seconds"):

@@ -17,6 +17,10 @@ SHOWN = {
     "streaming": r"HELLO\nBOX\nend of input\nexited with code 0\n",
     "cancel": r"both sleep\ncancelled: True\nsleeps left in the box: b'0\\n'\n",
     "many": r"(?s)(?=.*worker-0: 0)(?=.*worker-1: 1)(?=.*worker-2: 4)(?=.*worker-3: 9).*",
+    "pool": (
+        r"(?s)(?=.*6 \* 7 = b'42\\n')(?=.*2 \*\* 10 = b'1024\\n')(?=.*sum\(range\(5\)\) = b'10\\n')"
+        r".*3 boxes were used\n"
+    ),
     "demo": (
         r"(?s)Engine: .* 42\n  exited with code 0.*TSOH EHT MORF OLLEH\n.*exited with code 3.*timed out.*"
         r"left: /dev /proc /sys\n.*here: /bin .*/usr.*Go on:.*"

@@ -76,12 +76,16 @@ async def test_streams_are_copied_byte_for_byte_and_the_status_is_the_commands(
 
 
 async def test_programs_get_one_object_and_a_missing_command_is_127(open_process: OpenProcess) -> None:
-    async with open_process(*RUN, "--json", "builtin/python", "nonesuch") as box:
+    async with open_process(*RUN, "--json", "--timings", "builtin/python", "nonesuch") as box:
         document = json.loads(await read_to_end(box.stdout))
     assert box.returncode == 127
     assert (document["exit_code"], document["outcome"]) == (127, {"kind": "exited", "code": 127})
     assert "nonesuch: command not found" in document["stderr"]["data"]
     assert document["duration_seconds"] >= 0
+    stages = document["stage_seconds"]
+    assert [stage for stage in stages if "." not in stage] == ["load", "open", "prepare", "start", "command", "remove"]
+    assert stages["start.spawn"] < stages["start"]
+    assert 0 <= stages["command.sent"] <= stages["command.started"] <= stages["command.ended"] <= stages["command"]
 
 
 async def test_a_reader_that_leaves_ends_the_command_quietly(open_process: OpenProcess, home: Path) -> None:

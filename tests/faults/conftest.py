@@ -14,9 +14,9 @@ from tests.leftovers import machines
 
 
 def furnish(path: Path, home: Path) -> Path:
-    """Makes a directory a home with the images, kernel and guest root of another one."""
+    """Makes a directory a home with the images, kernel, guest root and templates of another one."""
     path.mkdir(mode=0o700, exist_ok=True)
-    for shared in ("builtin", "disks", "kernels"):
+    for shared in ("builtin", "disks", "kernels", "templates"):
         (home / shared).mkdir(mode=0o700, exist_ok=True)
         (path / shared).symlink_to(home / shared)
     return path

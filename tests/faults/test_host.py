@@ -17,7 +17,10 @@ from tests.vmm.processes import until
 
 LIMIT = 120
 
-STARTS = ("disk", "spawn", "connect", "init", "container")
+STARTS = {
+    "booted": ("disk", "spawn", "connect", "init", "container"),
+    "restored": ("copy", "spawn", "connect", "restore"),
+}
 STOPS = ("asking", "asked", "power-button")
 
 
@@ -44,24 +47,26 @@ async def test_after_the_death_of_its_host_a_detached_box_is_used_as_if_nothing_
 
 
 @pytest.mark.parametrize("kind", ["plain", "detached"])
+@pytest.mark.parametrize("start", ["booted", "restored"])
 async def test_a_host_that_is_killed_at_any_stage_of_a_start_leaves_no_machine_and_a_box_that_starts(
-    own_home: Path, sockets: Path, kind: str
+    own_home: Path, sockets: Path, start: str, kind: str
 ) -> None:
     """Also a creation and a removal at which it is killed are undone, and finished."""
+    stages = STARTS[start]
     with trio.fail_after(LIMIT), nothing_left(own_home, sockets):
-        async with open_host("starting", kind) as host:
-            reached = {await host.say() for _ in range(len(STARTS) + 2)}
-            assert reached == {*STARTS, "create", "remove"}
+        async with open_host("starting", start, kind) as host:
+            reached = {await host.say() for _ in range(len(stages) + 2)}
+            assert reached == {*stages, "create", "remove"}
             await host.kill()
         async with boxlite.open_runtime() as runtime:
             assert machines(sockets) == frozenset()
             boxes = {box.name: box for box in await runtime.list()}
             assert {name: (await box.status()).state for name, box in boxes.items()} == dict.fromkeys(
-                STARTS, BoxState.STOPPED
+                stages, BoxState.STOPPED
             )
-            assert len(os.listdir(own_home / "boxes")) == len(STARTS)
-            await boxes["container"].start()
-            assert (await boxes["container"].run(["echo", "up"])).stdout == b"up\n"
+            assert len(os.listdir(own_home / "boxes")) == len(stages)
+            await boxes[stages[-1]].start()
+            assert (await boxes[stages[-1]].run(["echo", "up"])).stdout == b"up\n"
             for box in boxes.values():
                 await box.remove(force=True)
         assert os.listdir(own_home / "boxes") == []

@@ -10,7 +10,14 @@ import attrs
 from boxlite import BoxOptions, BoxState
 from boxlite.images.reference import parse_reference
 from boxlite.metrics.counters import BoxCounters, BoxMeter, RuntimeCounters
-from boxlite.metrics.snapshot import BoxMetrics, RuntimeMetrics, measure_boxes, measure_runtime
+from boxlite.metrics.snapshot import (
+    BoxMetrics,
+    PoolMetrics,
+    RuntimeMetrics,
+    measure_boxes,
+    measure_pools,
+    measure_runtime,
+)
 from boxlite.store.records import StoredBox
 from boxlite.vmm.engine import ProcessIdentity, VmRecord
 
@@ -44,3 +51,6 @@ class MeasuredCounters:
 
     def box_metrics(self) -> tuple[BoxMetrics, ...]:
         return measure_boxes(self.counters)
+
+    def pool_metrics(self) -> tuple[PoolMetrics, ...]:
+        return measure_pools(self.counters)

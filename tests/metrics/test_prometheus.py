@@ -7,8 +7,8 @@ import pytest
 from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 
-from boxlite import BoxState
-from boxlite.metrics.counters import BoxMeter, Meters, RuntimeCounters
+from boxlite import BoxState, BreakerState
+from boxlite.metrics.counters import BoxMeter, Meters, PoolMeter, RuntimeCounters
 from boxlite.metrics.prometheus import BoxliteCollector, exposition
 from tests.metrics.meters import MeasuredCounters, meter, stored
 
@@ -20,7 +20,9 @@ def counters() -> RuntimeCounters:
         "two": meter("two", BoxState.PAUSED, executions=5, execution_errors=1),
         "idle": BoxMeter(stored("idle")),
     }
-    return RuntimeCounters(boxes_created=3, boxes_failed=1, meters=Meters(boxes))
+    pool = PoolMeter("p", "builtin/python", 4, ready=1, busy=2, waiting=3, handed_out=6, wait_seconds=0.5, failures=7)
+    broken = PoolMeter("q", "oci:/none", 1, breaker=BreakerState.HALF_OPEN)
+    return RuntimeCounters(boxes_created=3, boxes_failed=1, meters=Meters(boxes), pools=(pool, broken))
 
 
 def samples(text: bytes) -> dict[tuple[str, ...], float]:
@@ -43,6 +45,12 @@ def test_an_exposition_says_what_the_metrics_say(counters: RuntimeCounters) -> N
     assert found["boxlite_received_bytes_total",] == 4
     assert found["boxlite_boxes", "running"] == 1
     assert found["boxlite_boxes", "failed"] == 0
+    assert found["boxlite_pool_handed_out_total", "p"] == 6
+    assert found["boxlite_pool_wait_seconds_total", "p"] == 0.5
+    assert found["boxlite_pool_failures_total", "p"] == 7
+    assert [found["boxlite_pool_boxes", "p", use] for use in ("ready", "starting", "busy")] == [1, 0, 2]
+    assert found["boxlite_pool_waiting", "p"] == 3
+    assert [found["boxlite_pool_broken", name] for name in ("p", "q")] == [0, 1]
     assert found["boxlite_box_cpu_seconds_total", "one"] > 0
     assert found["boxlite_box_memory_bytes", "two"] > 1 << 20
     assert found["boxlite_box_executions_total", "two"] == 5
@@ -65,7 +73,9 @@ def test_every_name_has_a_unit_or_counts_and_a_text(counters: RuntimeCounters) -
     """https://prometheus.io/docs/practices/naming/"""
     families = list(text_string_to_metric_families(exposition(MeasuredCounters(counters)).decode()))
     assert all(family.documentation for family in families)
-    endings = ("seconds", "bytes", "created", "destroyed", "failed", "executions", "errors", "boxes")
+    counts = ("created", "destroyed", "failed", "executions", "errors", "boxes")
+    of_pools = ("failures", "handed_out", "waiting", "broken")
+    endings = ("seconds", "bytes", *counts, *of_pools)
     assert [family.name for family in families if not family.name.endswith(endings)] == []
 
 

@@ -18,7 +18,11 @@ NAN = float("nan")
     [
         *(("max_starting", value) for value in (0, -1, True, 1.0, "2", None)),
         *(("max_failures", value) for value in (-1, 0.5, None)),
-        *((name, value) for name in ("check_interval", "check_timeout", "failure_period") for value in (0, -1, NAN)),
+        *(
+            (name, value)
+            for name in ("start_timeout", "check_interval", "check_timeout", "failure_period")
+            for value in (0, -1, NAN)
+        ),
         ("check_interval", float("inf")),
         ("backoff", 1.0),
     ],

@@ -206,10 +206,12 @@ async def test_a_box_whose_first_command_does_not_end_is_not_handed_out(autojump
         assert pool.metrics().failures == 1
 
 
-async def test_a_box_that_does_not_boot_in_time_is_given_up(autojump_clock: MockClock) -> None:
+@pytest.mark.parametrize("stage", [Stage.SPAWN, Stage.KERNEL])
+async def test_a_box_that_does_not_start_in_time_is_given_up(stage: Stage, autojump_clock: MockClock) -> None:
+    policy = boxlite.PoolPolicy(start_timeout=20.0)
     async with (
-        open_both(faults=[Fault(Stage.KERNEL, FaultKind.HANG)]) as (_, runtime),
-        runtime.pool(IMAGE, size=0, boot_timeout=20.0) as pool,
+        open_both(faults=[Fault(stage, FaultKind.HANG)]) as (_, runtime),
+        runtime.pool(IMAGE, size=0, policy=policy) as pool,
     ):
         with trio.fail_after(30):
             async with pool.box():

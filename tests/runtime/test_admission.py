@@ -188,3 +188,38 @@ async def test_without_a_budget_everything_is_admitted() -> None:
     admission = Admission()
     for _ in range(100):
         await admission.admit("box", Need(1 << 20, 64), wait=False)
+
+
+async def test_whoever_watches_the_budget_hears_when_somebody_waits_leaves_or_gives_back(
+    autojump_clock: MockClock,
+) -> None:
+    admission = Admission(memory_mib=4)
+    quiet = admission.changed
+    lease = await admission.admit("first", Need(4, 1), wait=False)
+    with pytest.raises(OverBudget):
+        await admission.admit("second", Need(1, 1), wait=False)
+    assert not quiet.is_set()
+    with trio.move_on_after(1):
+        async with trio.open_nursery() as nursery:
+
+            async def wait() -> None:
+                await admission.admit("second", Need(1, 1), wait=True)
+
+            nursery.start_soon(wait)
+            await quiet.wait()
+            assert admission.waiting == 1
+            left = admission.changed
+            await trio.sleep_forever()
+    assert left.is_set()
+    given_back = admission.changed
+    assert not given_back.is_set()
+    lease.release()
+    assert given_back.is_set()
+
+
+def test_what_no_budget_could_hold_can_be_told_before_it_is_asked_for() -> None:
+    admission = Admission(memory_mib=4, cpus=2)
+    admission.check("fits", Need(4, 2))
+    for need in (Need(5, 1), Need(1, 3)):
+        with pytest.raises(OverBudget, match=r"box large asks for .* in all"):
+            admission.check("large", need)

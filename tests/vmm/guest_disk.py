@@ -39,16 +39,24 @@ for port in /sys/class/virtio-ports/*; do
     cat <&3 >&3
 done
 """,
+    # Takes most of the memory, and gives it back to the kernel.
+    "memory": """
+mount -t tmpfs files /files
+dd if=/dev/zero of=/files/much bs=1M count=64 2>/dev/null
+rm /files/much
+echo "guest: empty"
+sleep 1000
+""",
     "flood": r"yes $(printf '\033[31mflood\007')",
     "wait": "echo guest: waiting; sleep 1000",
 }
 
-_APPLETS = ("basename", "cat", "dd", "grep", "ls", "mount", "nproc", "printf", "reboot", "sh", "sleep", "yes")
+_APPLETS = ("basename", "cat", "dd", "grep", "ls", "mount", "nproc", "printf", "reboot", "rm", "sh", "sleep", "yes")
 
 
 def make_disk(path: Path, work: Path, *, init: str | None = INIT) -> Path:
     """An ext4 disk at `path`, made in the empty directory `work`; without `init`, one that cannot boot."""
-    for folder in ("bin", "dev", "proc", "scripts", "sys"):
+    for folder in ("bin", "dev", "files", "proc", "scripts", "sys"):
         (work / folder).mkdir(parents=True)
     busybox = shutil.which("busybox")
     assert busybox is not None, "the tests need busybox-static"

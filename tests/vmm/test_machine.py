@@ -20,6 +20,13 @@ from vmm_ffi.spec import AGENT_PORT, READY_PORT, SHIM_FAILED, DiskSpec, Instance
 BOOT_SECONDS = 60
 
 
+def resident(pid: int, field: str) -> int:
+    """Bytes of the process in the host's memory, now (VmRSS) or at most so far (VmHWM); see proc(5)."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    (kilobytes,) = (line.split()[1] for line in lines if line.startswith(f"{field}:"))
+    return int(kilobytes) * 1024
+
+
 async def listen(path: Path) -> trio.SocketListener:
     sock = trio.socket.socket(trio.socket.AF_UNIX)
     await sock.bind(str(path))
@@ -67,6 +74,18 @@ async def test_processors_and_a_network_device_are_there_when_asked_for(zygote: 
     said = machine.console.tail(100).splitlines()
     assert "processors 2" in said
     assert "network eth0" in said
+
+
+async def test_memory_that_a_guest_no_longer_uses_comes_back_to_the_host(zygote: Zygote, make_spec: MakeSpec) -> None:
+    """Free page reporting: the guest's kernel tells of what it has had free for two seconds (mm/page_reporting.c)."""
+    with trio.fail_after(2 * BOOT_SECONDS):
+        machine = await zygote.spawn(make_spec("memory"))
+        await until(lambda: "guest: empty" in machine.console.tail(), BOOT_SECONDS)
+        most = resident(machine.pid, "VmHWM")
+        assert most > 64 << 20
+        await until(lambda: resident(machine.pid, "VmRSS") < most - (40 << 20), BOOT_SECONDS)
+        machine.kill()
+        await machine.wait()
 
 
 async def test_a_port_carries_bytes_both_ways(zygote: Zygote, make_spec: MakeSpec, tmp_path: Path) -> None:

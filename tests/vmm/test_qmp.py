@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import socket
+import sys
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
@@ -16,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from boxlite.portal.transport import GuestSocket, listen
-from boxlite.vmm.qmp import Monitor, MonitorError
+from boxlite.vmm.qmp import Command, Monitor, MonitorError
 
 GREETING = b'{"QMP": {"version": {}, "capabilities": []}}\r\n'
 DONE = b'{"return": {}}\r\n'
@@ -89,6 +92,48 @@ async def test_commands_go_one_after_the_other_over_one_connection(monitor_of: C
             nursery.start_soon(monitor.execute, name)
     assert sorted(heard) == ["cont", "stop", "stop"]
     assert connections == 1
+
+
+async def test_an_event_is_waited_for_that_comes_before_its_command_is_answered_or_after(
+    monitor_of: Callable[[Qemu], Monitor],
+) -> None:
+    """Commands go at once, answers come in order, and a descriptor travels with the command that needs it."""
+    received: list[object] = []
+
+    async def answer(stream: trio.SocketStream) -> None:
+        await greet(stream)
+        for events in ((b"before", b""), (b"", b"after")):
+            for _ in range(2):
+                line, _, _, _ = await stream.socket.recvmsg(1000, socket.CMSG_SPACE(4), socket.MSG_PEEK)
+                data, rights, _, _ = await stream.socket.recvmsg(line.index(b"\n") + 1, socket.CMSG_SPACE(4))
+                received.append(json.loads(data))
+                for _, _, descriptor in rights:
+                    received.append(os.read(int.from_bytes(descriptor, sys.byteorder), 10))
+            for event, rest in zip(events, (DONE, DONE), strict=True):
+                said = b'{"event": "%b", "data": 1}\r\n' % event if event else b""
+                await stream.send_all(said + rest)
+
+    monitor = monitor_of(answer)
+    reader, writer = os.pipe()
+    os.write(writer, b"word")
+    os.close(writer)
+    commands = (Command("getfd", {"fdname": "s"}, descriptor=reader), Command("migrate"))
+    for name in ("before", "after"):
+        event = await monitor.converse(*commands, until=lambda said, name=name: said.get("event") == name)  # type: ignore[misc]
+        assert event == {"event": name, "data": 1}
+    os.close(reader)
+    once = [{"execute": "getfd", "arguments": {"fdname": "s"}}, b"word", {"execute": "migrate"}]
+    assert received[:3] == once
+    assert [said for said in received[3:] if isinstance(said, dict)] == [once[0], once[2]]
+
+
+async def test_of_many_commands_the_one_that_was_refused_is_named(monitor_of: Callable[[Qemu], Monitor]) -> None:
+    async def refuse(stream: trio.SocketStream) -> None:
+        await greet(stream)
+        await stream.send_all(DONE + b'{"error": {"desc": "no"}}\n' + DONE)
+
+    with pytest.raises(MonitorError, match="QEMU refuses second: no"):
+        await monitor_of(refuse).converse(Command("first"), Command("second"), Command("third"))
 
 
 async def test_a_refusal_says_why_in_words_that_are_safe_to_print(monitor_of: Callable[[Qemu], Monitor]) -> None:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.vmm_ffi.specs import instances
-from vmm_ffi.spec import MAX_SOCKET_PATH, DiskSpec, InstanceSpec, PortSpec, SpecError, VmmKind
+from vmm_ffi.spec import MAX_SOCKET_PATH, DiskSpec, InstanceSpec, MemoryFile, PortSpec, SpecError, VmmKind
 
 SPEC = InstanceSpec(box_id="box", kind=VmmKind.QEMU, kernel="/kernel", disks=(DiskSpec("/root", "root"),))
 
@@ -55,6 +55,10 @@ def test_a_field_of_another_kind_is_refused_or_stays_itself(data: st.DataObject,
         (lambda: attrs.evolve(SPEC, kernel_args=("a b",)), "printable ASCII without spaces, not 'a b'"),
         (lambda: attrs.evolve(SPEC, kernel_args=("",)), "printable ASCII without spaces, not ''"),
         (lambda: attrs.evolve(SPEC, program="qemu"), "program must be an absolute path"),
+        (lambda: attrs.evolve(SPEC, mac_address="52:54:00:12:34"), "mac_address must be the address of one station"),
+        (lambda: attrs.evolve(SPEC, mac_address="53:54:00:12:34:56"), "mac_address must be the address of one station"),
+        (lambda: attrs.evolve(SPEC, mac_address="52:54:00:12:34:5,x"), "mac_address must be the address of one"),
+        (lambda: MemoryFile("memory", shared=True), "path must be an absolute path"),
         (lambda: DiskSpec("/disk", "x" * 21), "serial takes 20 characters"),
         (lambda: PortSpec(0, "/a"), "number must be a number of at least 1"),
         (lambda: PortSpec(1, "/" + "x" * MAX_SOCKET_PATH), "path has 108 bytes, a Unix socket takes 107"),

@@ -9,7 +9,7 @@ from hypothesis import assume, given
 
 from tests.vmm_ffi.specs import instances
 from vmm_ffi.qemu import VIRTIO_SLOTS, QemuVmm, command_line
-from vmm_ffi.spec import Accelerator, DiskSpec, InstanceSpec, PortSpec, VmmKind
+from vmm_ffi.spec import Accelerator, DiskSpec, InstanceSpec, MemoryFile, PortSpec, VmmKind
 from vmm_ffi.vmm import VmmError
 
 SPEC = InstanceSpec(
@@ -62,7 +62,8 @@ def test_no_path_adds_or_changes_an_option(spec: InstanceSpec) -> None:
 
 @given(instances)
 def test_a_machine_has_nothing_that_was_not_asked_for(spec: InstanceSpec) -> None:
-    assume(len(spec.disks) + 2 + spec.network <= VIRTIO_SLOTS)
+    slots = len(spec.disks) + 2 + spec.network
+    assume(slots <= VIRTIO_SLOTS)
     arguments = command_line(spec)
     assert {"-nodefaults", "-no-user-config", "-no-reboot"} <= set(arguments)
     assert options(arguments, "-sandbox") == [
@@ -75,6 +76,7 @@ def test_a_machine_has_nothing_that_was_not_asked_for(spec: InstanceSpec) -> Non
         }
     ]
     assert ("-netdev" in arguments) == spec.network
+    assert ("-incoming" in arguments) == spec.incoming
     assert ("-mon" in arguments) == (spec.monitor is not None)
     kinds = [device[""] for device in options(arguments, "-device")]
     assert kinds == [
@@ -84,7 +86,50 @@ def test_a_machine_has_nothing_that_was_not_asked_for(spec: InstanceSpec) -> Non
         *["virtserialport"] * len(spec.ports),
         "virtio-rng-device",
         *["virtio-net-device"] * spec.network,
+        *["virtio-balloon-device"] * (spec.memory_file is None and slots < VIRTIO_SLOTS),
     ]
+
+
+def test_a_guest_can_give_memory_back_that_is_in_no_file_of_its_hosts() -> None:
+    """Out of a file it would be taken for every machine that has it."""
+
+    def balloons(spec: InstanceSpec) -> list[dict[str, str]]:
+        return [device for device in options(command_line(spec), "-device") if "balloon" in device[""]]
+
+    assert balloons(SPEC) == [{"": "virtio-balloon-device", "free-page-reporting": "on"}]
+    for shared in (True, False):
+        assert balloons(attrs.evolve(SPEC, memory_file=MemoryFile("/memory", shared=shared))) == []
+
+
+@given(instances)
+def test_memory_is_in_a_file_where_one_is_given_and_nowhere_else(spec: InstanceSpec) -> None:
+    assume(len(spec.disks) + 2 + spec.network <= VIRTIO_SLOTS)
+    arguments = command_line(spec)
+    backends = [backend for backend in options(arguments, "-object") if backend[""] == "memory-backend-file"]
+    (machine,) = options(arguments, "-M")
+    if spec.memory_file is None:
+        assert backends == []
+        assert "memory-backend" not in machine
+        return
+    (backend,) = backends
+    assert backend == {
+        "": "memory-backend-file",
+        "id": machine["memory-backend"],
+        "size": f"{spec.memory_mib}M",
+        "mem-path": spec.memory_file.path,
+        "share": "on" if spec.memory_file.shared else "off",
+    }
+
+
+def test_a_machine_that_waits_for_a_state_is_told_it_by_its_monitor() -> None:
+    arguments = command_line(attrs.evolve(SPEC, incoming=True))
+    assert arguments[arguments.index("-incoming") + 1] == "defer"
+
+
+def test_a_network_device_has_the_address_that_was_asked_for() -> None:
+    spec = attrs.evolve(SPEC, network=True, mac_address="52:54:00:aa:bb:cc")
+    (device,) = (device for device in options(command_line(spec), "-device") if device[""] == "virtio-net-device")
+    assert device["mac"] == "52:54:00:aa:bb:cc"
 
 
 def test_disks_and_ports_carry_the_names_by_which_the_guest_finds_them() -> None:

@@ -95,8 +95,8 @@ def execute(request: Spawn, identity: Identity, actions: Actions) -> int:
     posix.setgroups(identity.groups)
     if (identity.uid, identity.gid) == (0, 0):
         return _spawn_first(request.argv, variables, actions)
-    _become(identity)
     try:
+        _become(identity)
         return _spawn_first(request.argv, variables, actions)
     finally:
         _become_root()

@@ -31,8 +31,8 @@ class Machine:
     def unmount_disks(self) -> None:
         self._note("unmount_disks")
 
-    def set_network_address(self, address: bytes) -> None:
-        self._note(f"set_network_address {address.hex()}")
+    def set_network_addresses(self, address: bytes) -> None:
+        self._note(f"set_network_addresses {address.hex()}")
 
     def _note(self, line: str) -> None:
         with open(self._log, "a") as file:

@@ -55,7 +55,7 @@ def test_the_random_pool_comes_first_and_the_names_last() -> None:
             "warm",
             ("add_entropy", bytes(32)),
             ("set_clock", 5),
-            ("set_network_address", b"\x52\x54\0\1\2\3"),
+            ("set_network_addresses", b"\x52\x54\0\1\2\3"),
             ("rename", "clone", MACHINE_ID),
         ]
 
@@ -105,7 +105,7 @@ def test_what_makes_no_machine_of_its_own_is_refused_before_anything_happens(req
     run(scenario())
 
 
-@pytest.mark.parametrize("broken", ["add_entropy", "set_clock", "set_network_address"])
+@pytest.mark.parametrize("broken", ["add_entropy", "set_clock", "set_network_addresses"])
 def test_a_machine_that_cannot_be_made_one_of_its_own_stays_frozen(broken: str) -> None:
     async def scenario() -> None:
         machine = Machine(broken={broken: OSError("no")})

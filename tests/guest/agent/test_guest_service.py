@@ -32,8 +32,8 @@ class Machine:
     def unmount_disks(self) -> None:
         self._note("unmount_disks")
 
-    def set_network_address(self, address: bytes) -> None:
-        self._note("set_network_address", address)
+    def set_network_addresses(self, address: bytes) -> None:
+        self._note("set_network_addresses", address)
 
     def _note(self, name: str, *arguments: object) -> None:
         self.calls.append((name, *arguments))

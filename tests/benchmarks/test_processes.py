@@ -1,0 +1,43 @@
+"""What the kernel tells of processes."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import subprocess
+import sys
+import time
+
+from benchmarks.processes import cpu_seconds, descendants, named, private_bytes, resident_bytes
+
+MIB = 1024 * 1024
+
+
+def test_memory_that_a_process_writes_is_private_to_it() -> None:
+    before = private_bytes(os.getpid())
+    with mmap.mmap(-1, 32 * MIB, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as memory:
+        memory.write(b"x" * 32 * MIB)
+        assert 31 * MIB < private_bytes(os.getpid()) - before < 40 * MIB
+
+
+def test_what_is_private_is_resident() -> None:
+    assert 0 < private_bytes(os.getpid()) <= resident_bytes(os.getpid())
+
+
+def test_a_busy_process_uses_processor_time() -> None:
+    before = cpu_seconds(os.getpid())
+    while time.process_time() % 1 < 0.999 and cpu_seconds(os.getpid()) - before < 0.05:
+        pass
+    assert cpu_seconds(os.getpid()) > before
+
+
+def test_a_child_and_its_child_are_descendants() -> None:
+    program = "import subprocess, sys; subprocess.run(['cat'])"
+    with subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE) as child:
+        assert child.stdin is not None
+        found: list[int] = []
+        deadline = time.monotonic() + 60
+        while not found and time.monotonic() < deadline:
+            found = named(descendants(child.pid), "cat")
+        child.stdin.close()
+    assert len(found) == 1
