@@ -84,7 +84,11 @@ class InputStream:
             self._close()
             return
         # On an empty line the end-of-file character ends the input; on another one it only hands the line over.
-        settings: bytes = fcntl.ioctl(self._descriptor, _TCGETS, bytes(_TERMIOS))
+        try:
+            settings: bytes = fcntl.ioctl(self._descriptor, _TCGETS, bytes(_TERMIOS))
+        except OSError:  # EIO: nobody has it open any more.
+            self.abandon()
+            return
         end_of_file = settings[_VEOF : _VEOF + 1]
         await self._write_all(memoryview(end_of_file * (1 if self._line_begins else 2)), counted=False)
 

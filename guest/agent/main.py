@@ -65,11 +65,11 @@ def _reap_orphans() -> None:
     signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
 
     def reap() -> None:
-        posix.read(reader, 4096)
         try:
+            posix.read(reader, 4096)
             while posix.waitpid(-1, posix.WNOHANG) != (0, 0):
                 pass
-        except ChildProcessError:
-            return
+        except (BlockingIOError, ChildProcessError):
+            return  # Nobody ended, or nobody is left.
 
     loop.add_reader(reader, reap)
