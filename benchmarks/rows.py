@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 import attrs
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 NOT_MEASURED = "not measured: "
@@ -60,8 +61,8 @@ def from_json(objects: Sequence[Mapping[str, Any]]) -> list[Row]:
 
 def as_table(rows: Sequence[Row], title: str, caption: str) -> Table:
     """For a person to read; the methods are in `as_notes`."""
-    table = Table(title=title, caption=caption)
-    for heading in ("name", "value", "limit", "ratio", "samples"):
+    table = Table(title=title, caption=caption, box=SIMPLE_HEAD)
+    for heading in ("name", "value", "limit", "ratio", "n"):
         table.add_column(heading, justify="left" if heading == "name" else "right", no_wrap=True)
     for row in rows:
         table.add_row(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
 import attrs
+import trio
 
 from actors import ActorRef
 from boxlite.boxes.changes import Change
@@ -56,6 +58,11 @@ class Storage(Protocol):
         """Removes a box's directory with all that is in it."""
 
 
+def make_restore_limiter() -> trio.CapacityLimiter:
+    """A restore keeps one processor busy, and a second one helps those that wait for something."""
+    return trio.CapacityLimiter(max(2, os.cpu_count() or 1))
+
+
 @attrs.frozen
 class BoxServices:
     """It all belongs to the runtime."""
@@ -70,6 +77,8 @@ class BoxServices:
     store: BoxStore
     admission: Admission
     counters: RuntimeCounters
+    restores: trio.CapacityLimiter
+    """How many boxes are restored at once. All of them together would take as long, and each much longer."""
     announce: Callable[[Change], None]
     """Is called with each event after it was stored, synchronously; never raises."""
     random: random.Random

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterator
-from contextlib import AsyncExitStack, contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from math import inf
 from pathlib import Path
 from typing import Final, final
 
 import trio
 
+from actors import ActorError
 from boxlite.boxes.bring_up import GuestIdentity, connect, set_up, take_up
 from boxlite.boxes.preparation import Preparation, with_scratch
 from boxlite.boxes.services import BoxServices
@@ -63,6 +64,9 @@ class Start:
         with self._stages.measure("template"):
             try:
                 return await self._services.templates.ask(ObtainTemplate(self._recipe, self._deadline))
+            except ActorError as error:
+                _log.warning("box %s boots, since nobody has templates: %s", self._box.name, error)
+                return None
             except BootFailed as error:
                 reason = self._late if trio.current_time() >= self._deadline else error.reason
                 raise BootFailed(self._box.name, reason, error.console) from error
@@ -78,19 +82,38 @@ class Start:
             _log.warning("box %s could not be restored from its template, and boots: %s", self._box.name, cause)
             # Anything else has to do with this host's state, and not with the template's.
             if isinstance(cause, BootFailed):
-                await self._services.templates.ask(DiscardTemplate(template))
+                await self._discard(template)
         return None
 
-    async def _restore(self, closing: AsyncExitStack, template: Template) -> tuple[Vm, GuestSession]:
+    async def _discard(self, template: Template) -> None:
         try:
-            with self._stages.measure("disk"):
-                scratch = await self._services.storage.copy_scratch(template.scratch, self._directory)
-            return await self._launch(closing, scratch, template.snapshot)
-        except BaseException:
-            # The box has not run, so that its next start is its first one.
-            with trio.move_on_after(_CLEANUP_SECONDS, shield=True):
-                await self._services.storage.remove_scratch(self._directory)
-            raise
+            await self._services.templates.ask(DiscardTemplate(template))
+        except (ActorError, BoxliteError) as error:
+            _log.warning("the template of box %s is of no use, and could not be removed: %s", self._box.name, error)
+
+    async def _restore(self, closing: AsyncExitStack, template: Template) -> tuple[Vm, GuestSession]:
+        async with self._turn():
+            try:
+                with self._stages.measure("disk"):
+                    scratch = await self._services.storage.copy_scratch(template.scratch, self._directory)
+                return await self._launch(closing, scratch, template.snapshot)
+            except BaseException:
+                # The box has not run, so that its next start is its first one.
+                with trio.move_on_after(_CLEANUP_SECONDS, shield=True):
+                    await self._services.storage.remove_scratch(self._directory)
+                raise
+
+    @asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        """Restores take turns. Boots do not: one that hangs would hold up all others."""
+        with self._stages.measure("turn"), trio.CancelScope(deadline=self._deadline) as scope:
+            await self._services.restores.acquire_on_behalf_of(self)
+        if scope.cancelled_caught:
+            raise BootFailed(self._box.name, self._late)
+        try:
+            yield
+        finally:
+            self._services.restores.release_on_behalf_of(self)
 
     async def _launch(
         self, closing: AsyncExitStack, scratch: Path, snapshot: Snapshot | None

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from actors import ChildSpec, Supervisor
 from boxlite.boxes.changes import Change
-from boxlite.boxes.services import BoxServices
+from boxlite.boxes.services import BoxServices, make_restore_limiter
 from boxlite.boxes.storage import LocalStorage
 from boxlite.errors import InvalidOptions
 from boxlite.images.actor import ImageActor
@@ -79,7 +79,7 @@ async def open_runtime(
 
             async def make_services(system: Supervisor) -> BoxServices:
                 storage = LocalStorage()
-                keeper = TemplateFiles(where.templates, limit_bytes=templates_bytes, wall_clock=time.time)
+                keeper = TemplateFiles(where.templates, limit_bytes=templates_bytes)
                 workshop = Workshop(keeper, local, storage, time.time)
                 return BoxServices(
                     images=await system.start_child(
@@ -94,6 +94,7 @@ async def open_runtime(
                     store=files.store,
                     admission=admission,
                     counters=RuntimeCounters(),
+                    restores=make_restore_limiter(),
                     announce=_ignore,
                     random=random.Random(),
                     wall_clock=time.time,

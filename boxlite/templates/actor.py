@@ -61,7 +61,7 @@ class TemplateActor(Actor):
             case BuildTemplate():
                 self.start_soon(self._answer, self.defer(message), partial(self._build_info, message))
             case DiscardTemplate(template):
-                await self._workshop.store.remove(template.key.name())
+                await self._workshop.store.discard(template)
             case ListTemplates():
                 return await self._workshop.store.list()
             case RemoveTemplate(name):

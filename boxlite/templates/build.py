@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Final
@@ -13,7 +14,7 @@ from boxlite.boxes.bring_up import GuestIdentity, connect, set_up
 from boxlite.boxes.preparation import with_scratch
 from boxlite.boxes.services import Storage
 from boxlite.boxes.stages import Stages
-from boxlite.errors import TemplateFailed
+from boxlite.errors import BootFailed, StorageFull, TemplateFailed
 from boxlite.templates.key import PLACEHOLDER, Recipe
 from boxlite.templates.manifest import MEMORY, STATE
 from boxlite.templates.store import Template, TemplateStore
@@ -46,7 +47,7 @@ async def build_template(recipe: Recipe, workshop: Workshop, watch: Callable[[Co
     """
     async with workshop.store.open_draft() as draft:
         scratch = await workshop.storage.make_scratch(draft, recipe.key.disk_mib)
-        template = Template(recipe.key, Snapshot(draft / MEMORY, draft / STATE), scratch)
+        template = Template(recipe.key, Snapshot(draft / MEMORY, draft / STATE), scratch, workshop.wall_clock())
         await _save_machine(recipe, template, workshop, watch)
         return await workshop.store.publish(recipe, template)
 
@@ -60,10 +61,16 @@ async def _save_machine(
     )
     async with launching as vm:
         watch(vm.console)
-        session = await connect(PLACEHOLDER, vm)
         with ExitStack() as closing:
-            closing.callback(session.close)
-            await set_up(PLACEHOLDER, vm, session, spec, _IDENTITY, workshop.wall_clock(), Stages())
+            try:
+                session = await connect(PLACEHOLDER, vm)
+                closing.callback(session.close)
+                await set_up(PLACEHOLDER, vm, session, spec, _IDENTITY, workshop.wall_clock(), Stages())
+            except BootFailed as error:
+                # So the system says that it has no room for a page of a mapped file (mmap(2)).
+                if vm.exit is not None and vm.exit.signal == signal.SIGBUS:
+                    raise StorageFull(f"no room for a template's memory in {template.scratch.parent.parent}") from error
+                raise
             with _bounded("its guest did not get ready to be saved"):
                 await session.freeze()
         with _bounded("it could not be saved"):

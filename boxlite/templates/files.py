@@ -47,9 +47,9 @@ _FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 _log = logging.getLogger(__name__)
 
 
-def template_in(directory: Path, key: TemplateKey) -> Template:
+def template_in(directory: Path, key: TemplateKey, created_at: float) -> Template:
     """The template whose files are, or will be, in this directory."""
-    return Template(key, Snapshot(directory / MEMORY, directory / STATE), directory / SCRATCH_FILE)
+    return Template(key, Snapshot(directory / MEMORY, directory / STATE), directory / SCRATCH_FILE, created_at)
 
 
 @final
@@ -59,11 +59,10 @@ class TemplateFiles:
     A folder is named by the digest of its key. The time of its manifest's last change is that of its last use.
     """
 
-    def __init__(self, directory: Path, *, limit_bytes: int, wall_clock: Callable[[], float]) -> None:
+    def __init__(self, directory: Path, *, limit_bytes: int) -> None:
         """`limit_bytes` is how much room all templates may take together."""
         self._directory = directory
         self._limit = limit_bytes
-        self._wall_clock = wall_clock
 
     async def find(self, key: TemplateKey) -> Template | None:
         """See `TemplateStore`."""
@@ -79,7 +78,7 @@ class TemplateFiles:
     async def publish(self, recipe: Recipe, template: Template) -> Template:
         """See `TemplateStore`."""
         with _explained(self._directory):
-            return await trio.to_thread.run_sync(self._publish, recipe, template.scratch.parent)
+            return await trio.to_thread.run_sync(self._publish, recipe, template)
 
     async def list(self) -> tuple[TemplateInfo, ...]:
         """See `TemplateStore`."""
@@ -89,6 +88,11 @@ class TemplateFiles:
         """See `TemplateStore`."""
         with _explained(self._directory):
             return await trio.to_thread.run_sync(self._remove, name)
+
+    async def discard(self, template: Template) -> None:
+        """See `TemplateStore`."""
+        with _explained(self._directory):
+            await trio.to_thread.run_sync(self._discard, template)
 
     async def sweep(self) -> None:
         """See `TemplateStore`."""
@@ -117,12 +121,13 @@ class TemplateFiles:
             if self._remove(folder.name):
                 _log.warning("the template %s is damaged and was removed: %s", folder.name, error)
             return None
-        return template_in(folder, key)
+        return template_in(folder, key, manifest.created_at)
 
-    def _publish(self, recipe: Recipe, draft: Path) -> Template:
+    def _publish(self, recipe: Recipe, template: Template) -> Template:
+        draft = template.scratch.parent
         check = trio.from_thread.check_cancelled
         files = {name: _stamp(draft / name, check) for name in FILES}
-        manifest = Manifest(recipe.key, str(recipe.reference), float(self._wall_clock()), files)
+        manifest = Manifest(recipe.key, str(recipe.reference), float(template.created_at), files)
         _write_manifest(draft, manifest)
         # The draft's own folder stays, so that leaving its block finds what it has locked.
         whole = draft / "whole"
@@ -136,11 +141,22 @@ class TemplateFiles:
             if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
                 raise
             # Another process was first.
-            if self._find(recipe.key) is None:
-                whole.rename(folder)
+            first = self._find(recipe.key)
+            if first is not None:
+                return first
+            whole.rename(folder)
         _sync_directory(self._directory)
         self._evict(keep=folder.name)
-        return template_in(folder, recipe.key)
+        return template_in(folder, recipe.key, manifest.created_at)
+
+    def _discard(self, template: Template) -> None:
+        name = template.key.name()
+        try:
+            if _read_manifest(self._directory / name).created_at != template.created_at:
+                return
+        except (BadManifest, OSError):
+            pass
+        self._remove(name)
 
     def _evict(self, *, keep: str) -> None:
         infos = self._sorted_infos()

@@ -37,7 +37,7 @@ class BuildTemplate(Message[TemplateInfo]):
 
 @attrs.frozen
 class DiscardTemplate(Message[None]):
-    """No machine could be restored from this template: it is removed."""
+    """No machine could be restored from this template: it is removed, unless it was made again meanwhile."""
 
     template: Template
 

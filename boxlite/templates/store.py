@@ -20,6 +20,8 @@ class Template:
     snapshot: Snapshot
     scratch: Path
     """What its container had written when it was saved: nothing of any box."""
+    created_at: float
+    """In seconds since the epoch; tells it from one that was made later for the same key."""
 
 
 @attrs.frozen
@@ -62,6 +64,9 @@ class TemplateStore(Protocol):
 
     async def remove(self, name: str) -> bool:
         """Removes a template, and says whether it was there. Machines that run from it are unharmed."""
+
+    async def discard(self, template: Template) -> None:
+        """Removes this template, unless another one has taken its place."""
 
     async def sweep(self) -> None:
         """Removes what killed processes have left unfinished."""

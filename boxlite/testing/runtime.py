@@ -6,6 +6,8 @@ import random
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 
+import trio
+
 from actors import ChildSpec, Supervisor
 from boxlite.boxes.changes import Change
 from boxlite.boxes.services import BoxServices
@@ -102,6 +104,7 @@ class _Services:
             store=SimulatedStore(self._host.store, self._host, self._process),
             admission=self._admission,
             counters=RuntimeCounters(),
+            restores=trio.CapacityLimiter(2),
             announce=self._announced,
             random=random.Random(self._host.random.getrandbits(64)),
             wall_clock=self._host.date,

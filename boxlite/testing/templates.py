@@ -78,6 +78,13 @@ class SimulatedTemplates:
         await self._host.take_time()
         return self._forget(name)
 
+    async def discard(self, template: Template) -> None:
+        """See `TemplateStore`."""
+        await self._host.take_time()
+        name = template.key.name()
+        if name in self._disk.templates and self._disk.templates[name][0] == template:
+            self._forget(name)
+
     async def sweep(self) -> None:
         """See `TemplateStore`."""
         await self._host.take_time()

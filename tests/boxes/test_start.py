@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 import trio
+import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
 from trio.testing import MockClock
@@ -107,6 +108,32 @@ async def test_what_has_nothing_to_do_with_the_template_leaves_it(autojump_clock
         async with runtime.open_box(IMAGE, name=BOX) as box:
             await box.start()
             assert {"init", "container"} <= stages(runtime)
+        assert len(await runtime.templates.list()) == 1
+
+
+async def test_restores_take_turns_and_who_gives_up_or_is_late_does_not_hold_up_the_others(
+    autojump_clock: MockClock,
+) -> None:
+    """Two at a time, on a simulated host."""
+    async with with_template() as (host, runtime):
+        for _ in range(5):
+            host.faults.add(Fault(Stage.LOAD, FaultKind.SLOW, seconds=10))
+        boxes = [await runtime.create(IMAGE, name=f"b{number}") for number in range(4)]
+        late = await runtime.create(IMAGE, boot_timeout=5)
+        ready: list[float] = []
+
+        async def start(box: boxlite.Box, seconds: float) -> None:
+            with trio.move_on_after(seconds):
+                await box.start()
+                ready.append(trio.current_time())
+
+        async with trio.open_nursery() as nursery:
+            for box, seconds in zip(boxes, (100, 100, 5, 100), strict=True):
+                nursery.start_soon(start, box, seconds)
+                await trio.testing.wait_all_tasks_blocked()
+            with pytest.raises(BootFailed, match="was not ready within 5 seconds"):
+                await late.start()
+        assert ready == [10, 10, 20]
         assert len(await runtime.templates.list()) == 1
 
 

@@ -27,9 +27,9 @@ def filled(tmp_path: Path) -> str:
     templates = Home(tmp_path).templates
 
     async def fill() -> None:
-        store = TemplateFiles(templates, limit_bytes=1 << 30, wall_clock=lambda: time.time() - 400 * HOUR)
+        store = TemplateFiles(templates, limit_bytes=1 << 30)
         for recipe, hours in ((ONE, 1), (TWO, 14 * 24)):
-            await keep(store, recipe)
+            await keep(store, recipe, created_at=time.time() - 400 * HOUR)
             used = time.time() - hours * HOUR
             os.utime(templates / recipe.key.name() / MANIFEST, (used, used))
 

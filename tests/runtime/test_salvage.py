@@ -12,6 +12,7 @@ from boxlite.boxes.lifecycle import BoxState
 from boxlite.errors import HomeInUse
 from boxlite.runtime.home import Files, open_ephemeral, open_persistent
 from boxlite.runtime.layout import Home
+from boxlite.runtime.recovery import Decision, decide
 from boxlite.runtime.salvage import salvage
 from boxlite.store.cards import CARD
 from boxlite.store.records import StoredBox
@@ -74,6 +75,12 @@ async def test_a_box_that_never_ran_is_configured_again_and_one_that_was_kept_is
     configured, kept = await salvaged(home)
     assert configured.state is BoxState.CONFIGURED
     assert (kept.state, kept.vm) == (BoxState.RUNNING, VM)
+
+
+async def test_a_box_of_no_use_beyond_its_runtime_is_not_one_to_keep_because_its_row_is_lost(home: Home) -> None:
+    fill(home, make_box(1), make_box(2, auto_remove=True))
+    home.database.unlink()
+    assert [decide(box) for box in await salvaged(home)] == [Decision.KEEP, Decision.DISCARD]
 
 
 @pytest.mark.parametrize("card", [b"", b"{}", b"\xff", None])

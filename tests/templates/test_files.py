@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import itertools
 import os
 import shutil
 from collections.abc import Callable
@@ -28,18 +27,19 @@ RECIPE = make_recipe()
 
 
 def files_in(home: Path, *, limit_bytes: int = 100 * MIB) -> TemplateFiles:
-    seconds = itertools.count(1000)
-    return TemplateFiles(home, limit_bytes=limit_bytes, wall_clock=lambda: float(next(seconds)))
+    return TemplateFiles(home, limit_bytes=limit_bytes)
 
 
-async def keep(store: TemplateFiles, recipe: Recipe = RECIPE, content: bytes = b"memory") -> Template:
+async def keep(
+    store: TemplateFiles, recipe: Recipe = RECIPE, content: bytes = b"memory", created_at: float = 1000.0
+) -> Template:
     """Makes a template whose memory is of two mebibytes."""
     await store.sweep()
     async with store.open_draft() as draft:
         (draft / MEMORY).write_bytes(content.ljust(2 * MIB, b"m"))
         (draft / STATE).write_bytes(b"state")
         (draft / SCRATCH_FILE).write_bytes(b"scratch".ljust(2 * MIB, b"s"))
-        return await store.publish(recipe, template_in(draft, recipe.key))
+        return await store.publish(recipe, template_in(draft, recipe.key, created_at))
 
 
 def names(home: Path) -> set[str]:
@@ -174,6 +174,18 @@ async def test_an_open_file_of_one_that_is_removed_stays_readable(tmp_path: Path
     assert names(tmp_path) == set()
 
 
+async def test_one_of_no_use_is_removed_unless_another_one_has_taken_its_place(tmp_path: Path) -> None:
+    store = files_in(tmp_path)
+    old = await keep(store, created_at=1.0)
+    await store.remove(KEY.name())
+    new = await keep(store, created_at=2.0)
+    await store.discard(old)
+    assert await store.find(KEY) == new
+    for _ in range(2):
+        await store.discard(new)
+        assert names(tmp_path) == set()
+
+
 @pytest.mark.parametrize("name", ["", ".", "..", "../templates", ".building-x", "/etc", "x" * 32])
 async def test_nothing_but_a_template_can_be_removed(name: str, tmp_path: Path) -> None:
     home = tmp_path / "templates"
@@ -190,7 +202,7 @@ async def test_all_are_listed_the_last_used_first(tmp_path: Path) -> None:
     assert await store.list() == ()
     recipes = [make_recipe(cpus=number) for number in (1, 2)]
     for seconds, recipe in enumerate(recipes, start=1):
-        await keep(store, recipe)
+        await keep(store, recipe, created_at=999.0 + seconds)
         os.utime(tmp_path / recipe.key.name() / MANIFEST, (seconds, seconds))
     # What is damaged, or none, is no template.
     (tmp_path / ("0" * 32)).mkdir()

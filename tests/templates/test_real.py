@@ -19,6 +19,7 @@ from tests.faults.conftest import furnish
 from tests.images.disks import check
 from tests.leftovers import box_files, machines, nothing_left
 from tests.templates.clones import IMAGE, folders, open_clones
+from tests.vmm.full_disk import small_file_system
 from tests.vmm.processes import until
 
 LIMIT = 240
@@ -83,11 +84,11 @@ def broken_home(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     return own
 
 
-@pytest.mark.parametrize("damage", ["state", "memory", "cut off"])
+@pytest.mark.parametrize("damage", ["state", "memory"])
 async def test_a_broken_template_costs_a_boot_and_never_an_error(
     damage: str, home: Path, broken_home: Path, sockets: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Broken so that no check sees it, but for the one that is cut off."""
+    """Broken so that no check sees it."""
     monkeypatch.setattr(boxlite.boxes.start, "RESTORE_SECONDS", 5.0)
     async with boxlite.open_runtime(home=home, ephemeral=True) as runtime:
         made = await runtime.templates.build(IMAGE, disk_mib=64)
@@ -95,25 +96,17 @@ async def test_a_broken_template_costs_a_boot_and_never_an_error(
     (broken_home / "templates").mkdir()
     folder = broken_home / "templates" / made.name
     await trio.run_process(["cp", "-r", "--sparse=always", str(home / "templates" / made.name), str(folder)])
-    match damage:
-        case "state":
-            (folder / STATE).write_bytes(os.urandom((folder / STATE).stat().st_size))
-        case "memory":
-            with (folder / MEMORY).open("r+b") as file:
-                file.truncate(0)
-                file.truncate(256 << 20)
-        case "cut off":
-            os.truncate(folder / MEMORY, 1 << 20)
-    if damage != "cut off":
-        await trio.to_thread.run_sync(restamp, folder)
+    if damage == "state":
+        (folder / STATE).write_bytes(os.urandom((folder / STATE).stat().st_size))
+    else:
+        os.truncate(folder / MEMORY, 0)
+        os.truncate(folder / MEMORY, 256 << 20)
+    await trio.to_thread.run_sync(restamp, folder)
     with trio.fail_after(LIMIT), nothing_left(broken_home, sockets):
         async with (
             boxlite.open_runtime(home=broken_home, ephemeral=True) as runtime,
             runtime.open_box(IMAGE, disk_mib=64) as box,
         ):
-            if damage == "cut off":
-                # It is made again, which a test need not wait for.
-                monkeypatch.setattr("boxlite.templates.actor.build_template", no_room)
             assert (await box.run(["echo", "up"])).stdout == b"up\n"
             assert "init" in runtime.box_metrics()[0].stage_seconds
             assert folders(broken_home) == []
@@ -125,8 +118,38 @@ def restamp(folder: Path) -> None:
     _write_manifest(folder, attrs.evolve(manifest, files=stamps))
 
 
-async def no_room(*arguments: object) -> None:
-    raise boxlite.StorageFull("no room")
+async def test_without_room_for_a_template_a_box_boots(
+    home: Path, broken_home: Path, sockets: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its memory would be a file of some hundred mebibytes."""
+    (broken_home / "templates").unlink(missing_ok=True)
+    with trio.fail_after(LIMIT), small_file_system(broken_home / "templates", "32m"):
+        async with (
+            boxlite.open_runtime(home=broken_home, ephemeral=True) as runtime,
+            runtime.open_box(IMAGE, disk_mib=64) as box,
+        ):
+            assert (await box.run(["echo", "up"])).stdout == b"up\n"
+            assert "init" in runtime.box_metrics()[0].stage_seconds
+        assert "no room for a template's memory" in caplog.text
+        assert os.listdir(broken_home / "templates") == []
+
+
+async def test_a_restore_that_is_cancelled_at_any_moment_leaves_nothing(home: Path, sockets: Path) -> None:
+    with trio.fail_after(LIMIT), nothing_left(home, sockets):
+        async with boxlite.open_runtime(home=home, ephemeral=True) as runtime:
+            await runtime.templates.build(IMAGE, disk_mib=64)
+            box = await runtime.create(IMAGE, disk_mib=64)
+            for milliseconds in (10, 30, 60, 100, 150):
+                with trio.move_on_after(milliseconds / 1000):
+                    await box.start()
+                while (state := (await box.status()).state) is boxlite.BoxState.STARTING:
+                    await trio.lowlevel.checkpoint()
+                if state is boxlite.BoxState.RUNNING:
+                    break
+                assert machines(sockets) == frozenset()
+                assert not any((path / SCRATCH_FILE).exists() for path in box_files(home, sockets))
+            assert (await box.run(["echo", "up"])).stdout == b"up\n"
+            assert "restore" in runtime.box_metrics()[0].stage_seconds
 
 
 HOST = """
