@@ -50,34 +50,36 @@ done
 )
 """Does what each line says that comes in, once."""
 
-WARM: Final = "bench.warm"
-"""On the kernel's command line: `TIMING_AGENT` measures with all files in the guest's memory, instead of none."""
-
 BARE_STARTS: Final = 3
+
+PYTHON_FIRST: Final = "bench.python"
+"""On the kernel's command line: `TIMING_AGENT` starts a bare interpreter, and nothing else."""
+
+PYTHON_BEFORE: Final = "bench.warm"
+"""The same: it reads all files and starts `BARE_STARTS` bare interpreters, and one before, and then the agent."""
 
 TIMING_AGENT: Final = (
     _FIND_PORT
     + f"""
 mount -t ext4 -o ro /dev/vdb /mnt
-if grep -q {WARM} /proc/cmdline; then
-    find /mnt -type f -exec cat {{}} + >/dev/null
-    ready() {{ :; }}
-else
-    # A machine that boots has nothing in its caches.
-    ready() {{ echo 3 >/proc/sys/vm/drop_caches; }}
+bare() {{ echo begin >&3; chroot /mnt /usr/bin/python3 -I -S -c pass; echo end >&3; }}
+if grep -q {PYTHON_FIRST} /proc/cmdline; then
+    bare
+    sleep 1000
 fi
-chroot /mnt /usr/bin/python3 -I -S -c pass
-for round in $(seq {BARE_STARTS}); do
-    ready; echo begin >&3; chroot /mnt /usr/bin/python3 -I -S -c pass; echo end >&3
-done
-ready; echo begin >&3
+if grep -q {PYTHON_BEFORE} /proc/cmdline; then
+    find /mnt -type f -exec cat {{}} + >/dev/null
+    chroot /mnt /usr/bin/python3 -I -S -c pass
+    for round in $(seq {BARE_STARTS}); do bare; done
+fi
+echo begin >&3
 exec 3>&-
 exec chroot /mnt /init
 """
 )
-"""Starts bare interpreters of the guest's own root (the second disk), then becomes the agent of it.
+"""Becomes the agent of the guest's own root (the second disk), unless the kernel's command line says something else.
 
-Says `begin` before each of them, and `end` after the bare ones.
+Says `begin` before it starts an interpreter, and `end` after a bare one.
 """
 
 

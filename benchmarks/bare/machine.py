@@ -227,7 +227,7 @@ def _processor(engine: EngineChoice) -> list[str]:
 def _kernel_arguments(engine: EngineChoice) -> list[str]:
     arguments = ["console=hvc0", "root=/dev/vda", "ro", "init=/init", "reboot=t", "panic=-1", "quiet"]
     if engine.accelerator is Accelerator.TCG:
-        arguments += ["noreplace-smp", "no_timer_check"]
+        arguments += ["noreplace-smp", "no_timer_check", "norandmaps"]
         if engine.tsc_khz is not None:
             arguments += ["clocksource=tsc", "tsc=reliable", f"tsc_early_khz={engine.tsc_khz}"]
     return arguments

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import secrets
+import socket
 import time
-from pathlib import Path
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import attrs
 
-from benchmarks.bare.guest import BARE_STARTS, TIMING_AGENT, WARM, make_disk
-from benchmarks.bare.machine import BareMachine, launch, port_options
+from benchmarks.bare.guest import BARE_STARTS, PYTHON_BEFORE, PYTHON_FIRST, TIMING_AGENT, make_disk
+from benchmarks.bare.machine import BareMachine, BareParts, launch, port_options
 from benchmarks.boxes.bench import Bench, Emit
 from benchmarks.rows import Row
 from benchmarks.samples import median
@@ -20,57 +22,71 @@ from vmm_ffi.spec import AGENT_PORT, READY_PORT
 
 ROWS = ("agent_start_over_bare_python", "agent_start_warm_over_bare_python")
 
-_CACHES = ("no file in the guest's caches, as after a boot", "all files in the guest's caches")
+_METHOD = "from the start of the agent's interpreter to its ready notice; the limit is `python3 -I -S -c pass`; "
+_COLD = (
+    "each as the first program of a machine that has just booted, since a second one finds files and translated code; "
+    "by the host's clock"
+)
+_WARM = f"after {BARE_STARTS + 1} bare ones in the same machine, of which the median is the limit; by the host's clock"
 
 
 async def measure(bench: Bench, emit: Emit) -> None:
-    """Each sample is a machine of its own, since its process 1 becomes the agent."""
-    disk = make_disk(bench.work / "agent.ext4", TIMING_AGENT)
-    samples: dict[str, tuple[list[float], list[float]]] = {name: ([], []) for name in ROWS}
+    """Each sample of the agent is a machine of its own, since its process 1 becomes the agent."""
+    parts = attrs.evolve(bench.parts, disks=(make_disk(bench.work / "agent.ext4", TIMING_AGENT), bench.guest_root))
+    cold: list[float] = []
+    bare_cold: list[float] = []
+    warm: list[float] = []
+    bare_warm: list[float] = []
     for _ in range(bench.effort.agents):
-        for name, options in zip(ROWS, ((), (WARM,)), strict=True):
-            agent, interpreters = await _start_agent(bench, disk, options)
-            samples[name][0].append(agent)
-            samples[name][1].append(median(interpreters))
-    for (name, (ours, bare)), caches in zip(samples.items(), _CACHES, strict=True):
-        method = (
-            "from the start of the agent's interpreter to its ready notice; the limit is the median of "
-            f"{BARE_STARTS} `python3 -I -S -c pass` before it in the same machine; {caches}; by the host's clock"
-        )
-        emit(Row(name, median(ours) * 1000, "ms", median(bare) * 1000, len(ours), method))
+        async with _boot(bench, parts) as machine:
+            cold.append(await machine.time_agent())
+        async with _boot(bench, parts, PYTHON_FIRST) as machine:
+            bare_cold.append(await machine.time_bare())
+        async with _boot(bench, parts, PYTHON_BEFORE) as machine:
+            bare_warm.append(median([await machine.time_bare() for _ in range(BARE_STARTS)]))
+            warm.append(await machine.time_agent())
+    for name, ours, bare, how in zip(ROWS, (cold, warm), (bare_cold, bare_warm), (_COLD, _WARM), strict=True):
+        emit(Row(name, median(ours) * 1000, "ms", median(bare) * 1000, len(ours), _METHOD + how))
 
 
-async def _start_agent(bench: Bench, disk: Path, options: tuple[str, ...]) -> tuple[float, list[float]]:
-    """Seconds that the agent's start takes, and the bare interpreters' before it."""
-    nonce = secrets.token_hex(16)
-    parts = attrs.evolve(
-        bench.parts, disks=(disk, bench.guest_root), kernel_arguments=(f"boxlite.nonce={nonce}", *options)
-    )
-    with listen(bench.work / "agent.sock") as agent, listen(bench.work / "ready.sock") as ready:
-        ports = (
-            *port_options(PORT_NAME.format(number=AGENT_PORT), agent.path),
-            *port_options(PORT_NAME.format(number=READY_PORT), ready.path),
-        )
-        async with launch(parts, bench.work, ports) as machine:
-            with await agent.accept(), await ready.accept() as notice:
-                lines = _Lines(machine)
-                interpreters = [-await lines.wait(b"begin") + await lines.wait(b"end") for _ in range(BARE_STARTS)]
-                began = await lines.wait(b"begin")
-                await read_notice(notice, nonce)
-                return time.perf_counter() - began, interpreters
+class _Machine:
+    """A machine whose script starts interpreters, and becomes the agent."""
 
-
-class _Lines:
-    """What the script says, line by line."""
-
-    def __init__(self, machine: BareMachine) -> None:
+    def __init__(self, machine: BareMachine, notice: socket.socket, nonce: str) -> None:
         self._machine = machine
+        self._notice = notice
+        self._nonce = nonce
         self._unread = b""
 
-    async def wait(self, due: bytes) -> float:
-        """When the next line came, which must be this one."""
+    async def time_bare(self) -> float:
+        """Seconds that the next bare interpreter takes."""
+        began = await self._wait_for(b"begin")
+        return await self._wait_for(b"end") - began
+
+    async def time_agent(self) -> float:
+        """Seconds from the start of the agent's interpreter to its ready notice."""
+        began = await self._wait_for(b"begin")
+        await read_notice(self._notice, self._nonce)
+        return time.perf_counter() - began
+
+    async def _wait_for(self, due: bytes) -> float:
+        """When the script's next line came, which must be this one."""
         while b"\n" not in self._unread:
             self._unread += await self._machine.hear()
         line, _, self._unread = self._unread.partition(b"\n")
         assert line == due, f"the script said {line!r} where {due!r} was due"
         return time.perf_counter()
+
+
+@asynccontextmanager
+async def _boot(bench: Bench, parts: BareParts, *options: str) -> AsyncIterator[_Machine]:
+    nonce = secrets.token_hex(16)
+    with listen(bench.work / "agent.sock") as agent, listen(bench.work / "ready.sock") as ready:
+        ports = (
+            *port_options(PORT_NAME.format(number=AGENT_PORT), agent.path),
+            *port_options(PORT_NAME.format(number=READY_PORT), ready.path),
+        )
+        timed = attrs.evolve(parts, kernel_arguments=(f"boxlite.nonce={nonce}", *options))
+        async with launch(timed, bench.work, ports) as machine:
+            with await agent.accept(), await ready.accept() as notice:
+                yield _Machine(machine, notice, nonce)

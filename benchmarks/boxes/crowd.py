@@ -26,7 +26,8 @@ from benchmarks.boxes.bench import IMAGE, QUICK, make_bench
 from benchmarks.boxes.starts import check_restored, echo
 from benchmarks.processes import cpu_seconds, descendants, named, private_bytes, resident_bytes
 
-_SETTLING_SECONDS = 2.0
+_SETTLING_SECONDS = 5.0
+"""What a machine puts off, its kernel does in the first seconds after a restore."""
 
 Grow: TypeAlias = Callable[[], Awaitable[None]]
 """Starts one more, and returns at its first output; it lives until the crowd is gone."""

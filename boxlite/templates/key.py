@@ -13,7 +13,7 @@ from boxlite.images.reference import Reference
 from boxlite.vmm.engines import EngineChoice
 from vmm_ffi.spec import InstanceSpec
 
-FORMAT_VERSION: Final = 1
+FORMAT_VERSION: Final = 3
 """Of templates. It grows when the same key would give a machine that this version could not restore, or not take up."""
 
 PLACEHOLDER: Final = "template"
@@ -46,6 +46,8 @@ class TemplateKey:
     engine: str = attrs.field(validator=_text)
     release: str = attrs.field(validator=_text)
     """What the engine's program says of its version."""
+    command_line: str = attrs.field(validator=_text)
+    """See `EngineChoice`."""
     accelerator: str = attrs.field(validator=_text)
     processor: str = attrs.field(validator=_text)
     """See `EngineChoice`."""
@@ -82,6 +84,7 @@ def make_key(
         kernel=kernel,
         engine=engine.kind.value,
         release=engine.release,
+        command_line=engine.command_line,
         accelerator=engine.accelerator.value,
         processor=engine.processor,
         tsc_khz=engine.tsc_khz,

@@ -37,6 +37,8 @@ class EngineChoice:
     """See `InstanceSpec`."""
     release: str = ""
     """All that the program says of its version."""
+    command_line: str = ""
+    """A digest of how machines are described to it: devices and kernel arguments."""
     processor: str = ""
     """A digest of the host's processor, where guests see it: with KVM, or where they measure its time stamp counter."""
 
@@ -75,6 +77,7 @@ def choose_engine(facts: HostFacts, wanted: VmmKind | None = None) -> EngineChoi
         reason=reason,
         reconnect_in_ms=facts.qemu_version is not None and facts.qemu_version >= RECONNECT_MS_SINCE,
         release=facts.qemu_release,
+        command_line=facts.command_line,
         processor=facts.processor if accelerator is Accelerator.KVM or facts.tsc_khz is None else "",
     )
 

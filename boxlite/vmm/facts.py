@@ -16,6 +16,7 @@ from typing import Final
 import attrs
 import trio
 
+import vmm_ffi.spec
 from boxlite.errors import EngineUnavailable
 
 QEMU: Final = "qemu-system-x86_64"
@@ -47,6 +48,8 @@ class HostFacts:
     """Major and minor; None also when the program does not say."""
     qemu_release: str = ""
     """All that the program says of its version, the distribution's part included; empty when it does not say."""
+    command_line: str = ""
+    """A digest of the code that writes the engine's command line; empty where its source is not to be had."""
     processor: str = ""
     """A digest of the processor's model and features; empty where /proc/cpuinfo is not to be had."""
     kernel: Path | None = None
@@ -79,6 +82,7 @@ async def gather_facts(
         qemu=program,
         qemu_version=_version_in(release),
         qemu_release=release,
+        command_line=_command_line(),
         processor=processor(cpuinfo),
         kernel=kernel,
         kernel_library=kernel_library or next(_kernel_libraries(), None),
@@ -140,6 +144,15 @@ def _kvm_problem() -> str | None:
     except OSError as error:
         return f"{_KVM}: {error.strerror}"
     return None
+
+
+def _command_line() -> str:
+    # Read and not imported: it is for the child that becomes the machine.
+    source = Path(vmm_ffi.spec.__file__).parents[1] / "qemu.py"
+    try:
+        return hashlib.sha256(source.read_bytes()).hexdigest()[:16]
+    except OSError:
+        return ""
 
 
 async def _qemu_release(program: Path) -> str:

@@ -13,6 +13,8 @@ from typing import TypeAlias
 import pytest
 import trio
 
+from tests.faults.conftest import furnish
+
 DEADLINE = 150
 """Seconds for one command with its boot in software, on a machine that is busy with other things."""
 
@@ -20,9 +22,9 @@ OpenProcess: TypeAlias = Callable[..., AbstractAsyncContextManager[trio.Process]
 
 
 @pytest.fixture(scope="session")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Images are made in it once."""
-    return tmp_path_factory.mktemp("home")
+def home(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """It has the images and templates of the home of all tests, and no box of theirs."""
+    return furnish(tmp_path_factory.mktemp("home"), home)
 
 
 @pytest.fixture

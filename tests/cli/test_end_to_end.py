@@ -16,6 +16,7 @@ import pytest
 import trio
 
 from tests.cli.conftest import OpenProcess, read_to_end
+from tests.faults.conftest import furnish
 from tests.leftovers import machines
 
 
@@ -31,12 +32,9 @@ Boxlite: TypeAlias = Callable[..., Awaitable[Ended]]
 
 @pytest.fixture
 def own_home(home: Path, environment: dict[str, str], tmp_path: Path) -> Path:
-    """Boxes of its own, and the images of the other tests."""
-    for shared in ("builtin", "disks", "kernels"):
-        (home / shared).mkdir(mode=0o700, exist_ok=True)
-        (tmp_path / shared).symlink_to(home / shared)
+    """Boxes of its own, and the images and templates of the other tests."""
     environment["BOXLITE_HOME"] = str(tmp_path)
-    return tmp_path
+    return furnish(tmp_path, home)
 
 
 @pytest.fixture

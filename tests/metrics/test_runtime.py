@@ -17,7 +17,7 @@ async def test_boxes_are_counted_from_create_to_remove(autojump_clock: object) -
         assert box.metrics().stage_seconds == {}
         await box.start()
         assert runtime.metrics().boxes_running == 1
-        assert set(box.metrics().stage_seconds) >= {"spawn", "connect", "container"}
+        assert set(box.metrics().stage_seconds) >= {"template", "spawn", "connect", "restore"}
         done = await box.run(["cat"], input=b"hello", check=False)
         assert done.stdout is not None
         metrics = box.metrics()

@@ -17,6 +17,7 @@ KEY = TemplateKey(
     kernel="kernel-00.elf",
     engine="qemu",
     release="QEMU emulator version 7.2.22",
+    command_line="00",
     accelerator="tcg",
     processor="",
     tsc_khz=2_000_000,

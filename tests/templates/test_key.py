@@ -47,7 +47,7 @@ def test_every_field_makes_another_template(field: str) -> None:
 
 
 def test_a_name_is_that_of_a_folder_and_the_same_in_every_process() -> None:
-    assert KEY.name() == "a47b2d0fd9758989fe903b404b96c713"
+    assert KEY.name() == "92b8d6e50782fa8ce7065c30c86b2e40"
 
 
 @pytest.mark.parametrize("own", [{"name": "mine"}, {"env": {"SECRET": "x"}}, {"user": "nobody"}, {"detached": True}])
@@ -70,6 +70,7 @@ def test_another_image_guest_root_or_kernel_makes_another_template(part: str) ->
     "change",
     [
         {"release": "QEMU emulator version 10.0.2"},
+        {"command_line": "00"},
         {"accelerator": Accelerator.KVM},
         {"processor": "def"},
         {"tsc_khz": None},

@@ -101,3 +101,13 @@ def test_what_is_missing_is_named(facts: HostFacts, wanted: VmmKind | None, mess
 )
 def test_the_unit_of_reconnecting_follows_the_version_of_qemu(version: tuple[int, int] | None, in_ms: bool) -> None:
     assert choose_engine(attrs.evolve(CAPABLE, qemu_version=version)).reconnect_in_ms == in_ms
+
+
+@pytest.mark.parametrize(
+    ("flags", "khz", "seen"),
+    [({"svm"}, 2_000_000, "abc"), (set(), None, "abc"), (set(), 2_000_000, "")],
+    ids=["with KVM", "in software by a measured clock", "in software by a known clock"],
+)
+def test_a_processor_counts_where_guests_see_it(flags: set[str], khz: int | None, seen: str) -> None:
+    facts = attrs.evolve(CAPABLE, cpu_flags=frozenset(flags), tsc_khz=khz, processor="abc")
+    assert choose_engine(facts).processor == seen

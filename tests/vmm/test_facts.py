@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 
@@ -8,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from boxlite.errors import EngineUnavailable
-from boxlite.vmm.facts import cpu_flags, gather_facts, tsc_khz
+from boxlite.vmm.facts import cpu_flags, gather_facts, processor, tsc_khz
 
 TOLD = "processor\t: 0\ncpu MHz\t\t: 2596.144\nflags\t\t: fpu hypervisor constant_tsc nonstop_tsc tsc_known_freq\n"
 
@@ -24,6 +25,9 @@ async def test_this_hosts_engine_and_kernel_are_found() -> None:
     assert facts.qemu is not None
     assert facts.qemu.is_absolute()
     assert facts.qemu_version is not None
+    assert "{}.{}".format(*facts.qemu_version) in facts.qemu_release
+    assert re.fullmatch("[0-9a-f]{16}", facts.processor)
+    assert re.fullmatch("[0-9a-f]{16}", facts.command_line)
     assert facts.kernel_library is not None
     assert facts.kernel_library.is_absolute()
     assert "smol" not in sys.modules
@@ -63,8 +67,16 @@ def test_the_counters_rate_is_unknown_where_the_shown_one_might_be_another(flag:
     assert tsc_khz(TOLD.replace(flag, f"{flag} aperfmperf")) is None
 
 
+def test_a_processor_is_known_by_its_model_and_features_and_not_by_its_speed() -> None:
+    assert processor(TOLD) == processor(TOLD.replace("2596.144", "1200.000"))
+    assert processor(TOLD) != processor(TOLD.replace("fpu", "fpu avx512f"))
+    assert processor(TOLD) != processor(TOLD + "model name\t: another\n")
+    assert processor("") == ""
+
+
 @given(st.text())
 def test_strange_processor_information_is_no_error(cpuinfo: str) -> None:
     assert cpu_flags(cpuinfo) is not None
     assert tsc_khz(cpuinfo) is None
+    assert processor(cpuinfo) is not None
     assert tsc_khz(TOLD.replace("2596.144", "x" + cpuinfo)) is None
