@@ -11,6 +11,7 @@ import trio
 from boxlite.boxes.machine import CONTROL_SECONDS, Machine
 from boxlite.boxes.reconnect import on_any_connection
 from boxlite.errors import BoxDied, GuestRefused
+from boxlite.portal.interface import GuestSession
 
 SHUTDOWN_SECONDS: Final = 5.0
 """What a guest has, beyond what its processes have, to write its disks and power off."""
@@ -74,7 +75,10 @@ class Ending:
         deadline = max(self._deadline, trio.current_time()) + SHUTDOWN_SECONDS
         with trio.CancelScope(deadline=deadline), suppress(GuestRefused, BoxDied):
             # One that was paused when it was taken over has no connection yet.
-            await on_any_connection(
-                machine, lambda session: session.shutdown(max(0.0, self._deadline - trio.current_time()))
-            )
+            await on_any_connection(machine, self._shut_down)
             await machine.ended.wait()
+
+    async def _shut_down(self, session: GuestSession) -> None:
+        await session.shutdown(max(0.0, self._deadline - trio.current_time()))
+        # The guest goes off when its answer has arrived, which it knows by this, or after a while.
+        session.close()
