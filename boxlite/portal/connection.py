@@ -91,6 +91,8 @@ class _GuardedProtocol(H2Protocol):
         http2 = self.connection._connection
         http2.encoder = _PlainEncoder()
         http2.update_settings({SettingCodes.MAX_FRAME_SIZE: _FRAME})
+        # h2 takes them only after the read with the guest's acknowledgement, and both may come in one.
+        http2.max_inbound_frame_size = _FRAME
         self.connection = _GuardedConnection(http2, bundling, config=self.config)
         self.connection.flush()
         self.processor = _ObservedProcessor(self.handler, self.connection, self._on_lost)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from _bisect import bisect_right
 
 _SMALL = 4096
 """Pieces below this size are joined, so that many small writes do not cost more memory than their bytes."""

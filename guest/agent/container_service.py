@@ -2,31 +2,33 @@
 
 from __future__ import annotations
 
-import os
-import re
-
-from grpclib.const import Status
-from grpclib.exceptions import GRPCError
-
-from guest.agent.container.client import ContainerClient, ContainerError
+from guest.agent.container.client import ContainerError
 from guest.agent.container.messages import Setup
 from guest.agent.disks import is_serial
+from guest.agent.files import is_directory
 from guest.agent.identity import is_machine_id
-from proto.boxlite.v1 import ContainerBase, ContainerInitReply, ContainerInitRequest
+from guest.agent.rpc.calls import CallError, Status
+from proto.lean.messages import ContainerInitReply
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from guest.agent.container.client import ContainerClient
+    from proto.lean.messages import ContainerInitRequest
 
 # What the kernel takes as a name (64 bytes, uname(2)), what cannot break /etc/hosts, and all that a box may be called.
-_HOSTNAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+_LONGEST_HOSTNAME = 64
+_LETTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789")
 
 
 def check_names(hostname: str, machine_id: str) -> None:
-    """Raises GRPCError for what no container can be called."""
-    if not _HOSTNAME.fullmatch(hostname):
-        raise GRPCError(Status.INVALID_ARGUMENT, f"not a host name: {hostname[:80]!r}")
+    """Raises CallError for what no container can be called."""
+    if not _is_hostname(hostname):
+        raise CallError(Status.INVALID_ARGUMENT, f"not a host name: {hostname[:80]!r}")
     if not is_machine_id(machine_id):
-        raise GRPCError(Status.INVALID_ARGUMENT, f"not a machine id: {machine_id[:80]!r}")
+        raise CallError(Status.INVALID_ARGUMENT, f"not a machine id: {machine_id[:80]!r}")
 
 
-class ContainerService(ContainerBase):
+class ContainerService:
     """See guest.proto for the meaning of each call.
 
     `disks` is the directory below which the disks are mounted by their serial numbers, `root` an empty directory.
@@ -41,9 +43,9 @@ class ContainerService(ContainerBase):
 
     @property
     def container(self) -> ContainerClient:
-        """The container; raises GRPCError before it is built."""
+        """The container; raises CallError before it is built."""
         if not self._ready:
-            raise GRPCError(Status.FAILED_PRECONDITION, "there is no container: Container.Init comes first")
+            raise CallError(Status.FAILED_PRECONDITION, "there is no container: Container.Init comes first")
         return self._container
 
     async def init(self, message: ContainerInitRequest) -> ContainerInitReply:
@@ -51,17 +53,21 @@ class ContainerService(ContainerBase):
         image, scratch = self._disk(message.image_disk), self._disk(message.scratch_disk)
         check_names(message.hostname, message.machine_id)
         if self._begun:
-            raise GRPCError(Status.FAILED_PRECONDITION, "Container.Init is called once")
+            raise CallError(Status.FAILED_PRECONDITION, "Container.Init is called once")
         self._begun = True
         try:
             await self._container.set_up(Setup(image, scratch, self._root, message.hostname, message.machine_id))
         except ContainerError as error:
-            raise GRPCError(Status.INTERNAL, f"the container cannot be built: {error}") from None
+            raise CallError(Status.INTERNAL, f"the container cannot be built: {error}") from None
         self._ready = True
         return ContainerInitReply()
 
     def _disk(self, serial: str) -> str:
         path = f"{self._disks}/{serial}"
-        if not is_serial(serial) or not os.path.isdir(path):
-            raise GRPCError(Status.FAILED_PRECONDITION, f"no disk {serial[:40]!r} is mounted: Guest.Init comes first")
+        if not is_serial(serial) or not is_directory(path):
+            raise CallError(Status.FAILED_PRECONDITION, f"no disk {serial[:40]!r} is mounted: Guest.Init comes first")
         return path
+
+
+def _is_hostname(text: str) -> bool:
+    return 0 < len(text) <= _LONGEST_HOSTNAME and text[0] in _LETTERS and set(text) <= _LETTERS | {"_", ".", "-"}

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import glob
-import os
-import re
+import posix
 
 from guest.agent import syscalls
+from guest.agent.files import is_mount
 from guest.agent.syscalls import MountFlag
 
 DISKS = "/run/boxlite/disks"
 """Below it each disk is mounted under its serial number."""
 
-_SERIAL = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,19}")
+_BLOCK_DEVICES = "/sys/block"
+_LONGEST_SERIAL = 20
+_LETTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-")
 
 
 class DiskError(Exception):
@@ -21,7 +22,7 @@ class DiskError(Exception):
 
 def is_serial(text: str) -> bool:
     """Whether this can be a disk's serial number: virtio-blk gives it 20 bytes, and here it names a directory."""
-    return _SERIAL.fullmatch(text) is not None
+    return 0 < len(text) <= _LONGEST_SERIAL and set(text) <= _LETTERS and not text.startswith(".")
 
 
 def mount_disk(serial: str, *, read_only: bool) -> None:
@@ -33,7 +34,7 @@ def mount_disk(serial: str, *, read_only: bool) -> None:
     # The options of the container's own root are the overlay's; here nothing is ever executed or opened as a device.
     flags = MountFlag.NO_DEV | MountFlag.NO_ATIME
     try:
-        os.makedirs(target, 0o700)
+        posix.mkdir(target, 0o700)
         if read_only:
             # A read-only device cannot replay a journal, and a clean disk has nothing in it.
             syscalls.mount(device, target, "ext4", flags | MountFlag.READ_ONLY, "noload")
@@ -45,15 +46,16 @@ def mount_disk(serial: str, *, read_only: bool) -> None:
 
 def unmount_disks() -> None:
     """Writes every disk back and takes it out of use; raises OSError when one is still used."""
-    for target in glob.glob(f"{DISKS}/*"):
-        if os.path.ismount(target):
-            syscalls.unmount(target)
-    os.sync()
+    for name in posix.listdir(DISKS):
+        if is_mount(f"{DISKS}/{name}"):
+            syscalls.unmount(f"{DISKS}/{name}")
+    posix.sync()
 
 
 def _find(serial: str) -> str:
-    for path in glob.glob("/sys/block/vd*/serial"):
-        with open(path) as file:
-            if file.read().strip() == serial:
-                return f"/dev/{path.split('/')[3]}"
+    for name in posix.listdir(_BLOCK_DEVICES):
+        if name.startswith("vd"):
+            with open(f"{_BLOCK_DEVICES}/{name}/serial") as file:
+                if file.read().strip() == serial:
+                    return f"/dev/{name}"
     raise DiskError(f"the machine has no disk {serial}")

@@ -2,26 +2,42 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import fcntl
-import os
-import signal
-import struct
-import termios
+import posix
+import sys
 import time
-from collections.abc import Callable, Coroutine
-from typing import Protocol
 
+from guest.agent import loop
 from guest.agent.command import Refused
-from guest.agent.container import channel
-from guest.agent.container.client import ContainerClient, ContainerError, Process
-from guest.agent.container.messages import Spawn, SpawnError, SpawnFailed
+from guest.agent.container.client import ContainerError, Process
+from guest.agent.container.messages import SpawnError
+from guest.agent.files import fsencode
 from guest.agent.input import InputStream
 from guest.agent.output import OutputStream
 from guest.agent.pipes import open_pipes
-from proto.boxlite.v1 import ExecStart, ExecutionInfo, Exited, StartFailure, StdinMode
-from proto.boxlite.v1 import OutputStream as StreamName
+from proto.lean.messages import ExecutionInfo, Exited, StartFailure, StdinMode
+from proto.lean.messages import OutputStream as StreamName
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import signal
+    from collections.abc import Callable, Coroutine, Sequence
+    from typing import Protocol
+
+    from guest.agent.container.client import ContainerClient, SpawnResult
+    from guest.agent.container.messages import Spawn, SpawnFailed
+    from proto.lean.messages import ExecStart
+
+    class Listener(Protocol):
+        """Whoever takes an execution's output, as the execution sees it."""
+
+        def changed(self) -> None:
+            """There is output to take, or an end."""
+
+        def superseded(self) -> None:
+            """Somebody else takes it from now on."""
+else:
+    import _signal as signal
 
 HOLD = 40.0
 """Seconds for which a command waits for a host whose connection has ended: longer than the host tries to come back."""
@@ -29,36 +45,30 @@ HOLD = 40.0
 _LISTED = 4096
 """Bytes of its arguments that a list of executions has at most."""
 
+_TIOCSWINSZ = 0x5414  # asm-generic/ioctls.h: a terminal's size
+
 # A shell's exit codes for what it cannot execute.
 _SHELL_CODES = {SpawnError.NOT_FOUND: 127, SpawnError.NOT_EXECUTABLE: 126}
-
-
-class Listener(Protocol):
-    """Whoever takes an execution's output, as the execution sees it."""
-
-    def changed(self) -> None:
-        """There is output to take, or an end."""
-
-    def superseded(self) -> None:
-        """Somebody else takes it from now on."""
 
 
 class Execution:
     """A command in the container, from its start on.
 
-    It ends when its first process has ended and its streams have: they end when the last process has closed them, or
-    when no process of its group is left. `exited` says how. `pid` is 0 for a command that was not found or not
-    executable. Somebody is expected to follow it until `release`; `on_over` is called when it has ended and nobody does
-    any more, or again.
+    `launched` is set once it runs, or when it could not be started: then `failure` says why. It ends when its first
+    process has ended and its streams have: they end when the last process has closed them, or when no process of its
+    group is left. `exited` says how. `pid` is 0 for a command that was not found or not executable. Somebody is
+    expected to follow it until `release`. `on_over` is called when it has failed, and when it has ended and nobody
+    follows it any more, or again.
     """
 
     def __init__(self, key: int, container: ContainerClient, start: ExecStart, on_over: Callable[[], None]) -> None:
         self.pid = 0
         self.exited: Exited | None = None
-        self.launched = asyncio.Event()
-        self.ended = asyncio.Event()
+        self.failure: Refused | ContainerError | None = None
+        self.launched = loop.Event()
+        self.ended = loop.Event()
         self.input: InputStream | None = None
-        self.outputs: dict[StreamName, OutputStream] = {}
+        self.outputs: dict[int, OutputStream] = {}
         self.follower: Listener | None = None
         self._key = key
         self._container = container
@@ -66,14 +76,14 @@ class Execution:
         self._on_over = on_over
         self._running = False
         self._awaited = True
-        self._patience: asyncio.TimerHandle | None = None
+        self._patience: loop.Timer | None = None
         self._terminal: int | None = None
         self._began = time.monotonic_ns()
         self._end: Exited | None = None  # of the first process
         self._group_gone = False
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: loop.Timer | None = None
         self._timed_out = False
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: list[loop.Task] = []
 
     @property
     def size(self) -> int:
@@ -104,37 +114,25 @@ class Execution:
             stderr_start=stderr.start if stderr else 0,
             stderr_end=stderr.end if stderr else 0,
             exited=self.exited,
-            input=self._start.stdin is StdinMode.PIPE,
+            input=self._start.stdin == StdinMode.PIPE,
         )
 
-    async def launch(self, request: Spawn) -> None:
-        """Starts the command; raises `Refused` or `ContainerError`. Not to be cancelled.
+    def launch(self, request: Spawn) -> None:
+        """Starts the command.
 
         A command that is not found, or not executable, has run and failed, as in a shell.
         """
         try:
-            result = await self._spawn(request)
-            match result:
-                case Process(pid, terminal):
-                    self._run(pid, terminal)
-                case SpawnFailed(error=error) if error in _SHELL_CODES:
-                    self._fail(result, merged=self._start.merge_stderr or request.terminal)
-                case SpawnFailed(_, error, message):
-                    raise Refused.by_init(error, message)
-        except BaseException:
-            self._close_streams()
-            raise
-        self._running = True
-        if not self._awaited:
-            self.release()
-        if self._group_gone:
-            self.group_gone()
-        self._changed()
+            streams = () if request.terminal else self._open_streams()
+        except OSError as error:
+            self._fail(Refused(StartFailure.RESOURCES, f"no pipes for the command: {error.strerror}"))
+        else:
+            self._container.spawn(request, streams, self._spawned)
 
     def first_process_ended(self, status: int, message: str = "") -> None:
-        """Its first process has ended with this status, as os.waitpid gives it."""
+        """Its first process has ended with this status, as posix.waitpid gives it."""
         if self._end is None:
-            code = os.waitstatus_to_exitcode(status)
+            code = posix.waitstatus_to_exitcode(status)
             duration = time.monotonic_ns() - self._began
             self._end = Exited(exit_code=max(code, 0), signal=max(-code, 0), duration_ns=duration, message=message)
             self._changed()
@@ -162,7 +160,7 @@ class Execution:
         """Its follower was cut off: for `HOLD` seconds, its output waits for the next one."""
         self._stop_waiting()
         self.follower = None
-        self._patience = asyncio.get_running_loop().call_later(HOLD, self.release)
+        self._patience = loop.call_later(HOLD, self.release)
 
     def release(self) -> None:
         """Nobody follows, or is about to: the command is not to be held up by its output."""
@@ -187,41 +185,61 @@ class Execution:
         """Tells the terminal its size; raises ValueError when there is none, or not any more."""
         if self._terminal is None:
             raise ValueError("the execution has no terminal, or has ended")
-        fcntl.ioctl(self._terminal, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+        size = b"".join([value.to_bytes(2, sys.byteorder) for value in (rows, columns, 0, 0)])
+        fcntl.ioctl(self._terminal, _TIOCSWINSZ, size)
 
-    async def _spawn(self, request: Spawn) -> Process | SpawnFailed:
-        if request.terminal:
-            return await self._container.spawn(request, ())
-        try:
-            pipes = open_pipes(with_input=self._start.stdin is StdinMode.PIPE, merge_stderr=self._start.merge_stderr)
-        except OSError as error:
-            raise Refused(StartFailure.RESOURCES, f"no pipes for the command: {error.strerror}") from None
-        try:
-            if pipes.stdin is not None:
-                self.input = InputStream(pipes.stdin, terminal=False)
-            self.outputs[StreamName.STDOUT] = OutputStream(pipes.stdout, self._changed)
-            if pipes.stderr is not None:
-                self.outputs[StreamName.STDERR] = OutputStream(pipes.stderr, self._changed)
-            return await self._container.spawn(request, pipes.command)
-        finally:
-            channel.close_all(set(pipes.command))
+    def _open_streams(self) -> Sequence[int]:
+        """The agent's ends of the streams; returns the command's."""
+        pipes = open_pipes(with_input=self._start.stdin == StdinMode.PIPE, merge_stderr=self._start.merge_stderr)
+        if pipes.stdin is not None:
+            self.input = InputStream(pipes.stdin, terminal=False)
+        self.outputs[StreamName.STDOUT] = OutputStream(pipes.stdout, self._changed)
+        if pipes.stderr is not None:
+            self.outputs[StreamName.STDERR] = OutputStream(pipes.stderr, self._changed)
+        return pipes.command
+
+    def _spawned(self, result: SpawnResult) -> None:
+        if isinstance(result, Process):
+            self._run(result.pid, result.terminal)
+        elif isinstance(result, ContainerError):
+            self._fail(result)
+            return
+        elif result.error in _SHELL_CODES:
+            self._never_run(result, merged=self._start.merge_stderr or self._start.tty is not None)
+        else:
+            self._fail(Refused.by_init(result.error, result.message))
+            return
+        self._running = True
+        self.launched.set()
+        if not self._awaited:
+            self.release()
+        if self._group_gone:
+            self.group_gone()
+        self._changed()
 
     def _run(self, pid: int, terminal: int | None) -> None:
         start, self.pid = self._start, pid
         if terminal is not None:
             self._terminal = terminal
-            self.outputs[StreamName.STDOUT] = OutputStream(os.dup(terminal), self._changed)
-            if start.stdin is StdinMode.PIPE:
-                self.input = InputStream(os.dup(terminal), terminal=True)
+            self.outputs[StreamName.STDOUT] = OutputStream(posix.dup(terminal), self._changed)
+            if start.stdin == StdinMode.PIPE:
+                self.input = InputStream(posix.dup(terminal), terminal=True)
         if start.timeout_ms:
-            self._timer = asyncio.get_running_loop().call_later(start.timeout_ms / 1000, self._time_out)
+            self._timer = loop.call_later(start.timeout_ms / 1000, self._time_out)
         if self.input is not None and (start.input or start.input_eof):
             self._in_background(self.input.write(0, start.input, start.input_eof))
 
-    def _fail(self, failure: SpawnFailed, *, merged: bool) -> None:
+    def _fail(self, failure: Refused | ContainerError) -> None:
+        self.failure = failure
+        self._stop_waiting()
+        self._close_streams()
+        self._on_over()
+        self.launched.set()
+
+    def _never_run(self, failure: SpawnFailed, *, merged: bool) -> None:
         """The end of a command that never was, told as a shell would."""
         self._close_streams()
-        text = os.fsencode(f"boxlite: {failure.message}\n")
+        text = fsencode(f"boxlite: {failure.message}\n")
         self.outputs[StreamName.STDOUT] = OutputStream(None, self._changed, text=text if merged else b"")
         if not merged:
             self.outputs[StreamName.STDERR] = OutputStream(None, self._changed, text=text)
@@ -232,14 +250,14 @@ class Execution:
         self._in_background(self._kill_group())
 
     async def _kill_group(self) -> None:
-        with contextlib.suppress(ContainerError):  # Then all of it is dead already.
+        try:
             await self.kill(signal.SIGKILL)
+        except ContainerError:
+            return  # All of it is dead already.
 
     def _in_background(self, work: Coroutine[None, None, None]) -> None:
         """Runs until the execution ends at the latest."""
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._tasks.append(loop.spawn(work))
 
     def _changed(self) -> None:
         if self._end is not None and self._running and all(output.ended for output in self.outputs.values()):
@@ -256,7 +274,7 @@ class Execution:
             self.ended.set()
             self._on_over()
 
-    def _written(self, name: StreamName) -> int:
+    def _written(self, name: int) -> int:
         return self.outputs[name].end if name in self.outputs else 0
 
     def _close_streams(self) -> None:
@@ -267,13 +285,13 @@ class Execution:
         if self.input is not None:
             self.input.abandon()
         if self._terminal is not None:
-            os.close(self._terminal)
+            posix.close(self._terminal)
             self._terminal = None
         for output in self.outputs.values():
             output.close()
 
 
-def _cut(argv: list[bytes], size: int) -> list[bytes]:
+def _cut(argv: Sequence[bytes], size: int) -> list[bytes]:
     """The arguments as far as `size` bytes go."""
     kept = []
     for argument in argv:

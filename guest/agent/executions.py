@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
-import itertools
-from collections import deque
-
+from guest.agent import loop
 from guest.agent.command import Refused, spawn_request
-from guest.agent.container.client import ContainerClient
-from guest.agent.container.messages import Spawn
 from guest.agent.execution import Execution
-from proto.boxlite.v1 import ExecStart, ExecutionInfo, StartFailure
+from proto.lean.messages import StartFailure
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from guest.agent.container.client import ContainerClient
+    from proto.lean.messages import ExecStart, ExecutionInfo
 
 KEPT = 64
 """How many ended executions are kept for Attach and Wait, beside those that have left processes in their group."""
@@ -30,33 +30,33 @@ class Executions:
     """Starts executions and finds them again; ended ones are kept until newer ones take their place."""
 
     def __init__(self) -> None:
-        self._keys = itertools.count(1)
+        self._last_key = 0
         self._by_id: dict[str, Execution] = {}
         self._by_key: dict[int, tuple[str, Execution]] = {}  # those that are not over
-        self._over: deque[str] = deque()  # oldest first
+        self._over: list[str] = []  # oldest first
         self._over_bytes = 0
-        self._launches: set[asyncio.Task[None]] = set()
 
     async def start(self, container: ContainerClient, start: ExecStart) -> Execution:
         """Starts a command; raises `Refused` or `ContainerError`. The caller follows it, or releases it.
 
         It starts also when the caller is cancelled; then it waits for a follower as if it had been cut off from one.
         """
-        key, name = next(self._keys), start.execution_id
+        key, name = self._last_key + 1, start.execution_id
         request = spawn_request(start, key)
         if name in self._by_id:
             raise Refused(StartFailure.INVALID, f"there is an execution {name} already")
+        self._last_key = key
         execution = Execution(key, container, start, on_over=lambda: self._settle(key))
         self._by_id[name] = execution
         self._by_key[key] = name, execution
-        launch = asyncio.get_running_loop().create_task(self._launch(execution, request))
-        self._launches.add(launch)
-        launch.add_done_callback(self._launched)
+        execution.launch(request)
         try:
-            await asyncio.shield(launch)
-        except asyncio.CancelledError:
+            await execution.launched.wait()
+        except loop.Cancelled:
             execution.hold()
             raise
+        if execution.failure is not None:
+            raise execution.failure
         return execution
 
     async def find(self, name: str) -> Execution:
@@ -90,28 +90,16 @@ class Executions:
             execution.container_ended(reason)
             self._settle(key)
 
-    async def _launch(self, execution: Execution, request: Spawn) -> None:
-        try:
-            await execution.launch(request)
-        except BaseException:
-            name, _ = self._by_key.pop(request.key)
-            del self._by_id[name]
-            raise
-        finally:
-            execution.launched.set()
-
-    def _launched(self, launch: asyncio.Task[None]) -> None:
-        self._launches.discard(launch)
-        if not launch.cancelled():
-            launch.exception()  # Its caller may be gone; then nobody asks for it.
-
     def _settle(self, key: int) -> None:
         """Takes note of an execution that is over."""
         name, execution = self._by_key.get(key, ("", None))
+        if execution is not None and execution.failure is not None:
+            del self._by_key[key], self._by_id[name]
+            return
         if execution is None or not execution.over:
             return
         del self._by_key[key]
         self._over.append(name)
         self._over_bytes += execution.size
         while len(self._over) > KEPT or (self._over_bytes > KEPT_BYTES and len(self._over) > 1):
-            self._over_bytes -= self._by_id.pop(self._over.popleft()).size
+            self._over_bytes -= self._by_id.pop(self._over.pop(0)).size

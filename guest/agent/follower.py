@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator
+from guest.agent import loop
+from proto.lean.messages import ExecEvent, Output, Started
+from proto.lean.messages import OutputStream as StreamName
 
-from guest.agent.execution import Execution
-from proto.boxlite.v1 import Credit, ExecEvent, Output, Started
-from proto.boxlite.v1 import OutputStream as StreamName
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from guest.agent.execution import Execution
+    from proto.lean.messages import Credit
+
+_NAMES = {StreamName.STDOUT: "STDOUT", StreamName.STDERR: "STDERR"}
 
 
 class Superseded(Exception):
@@ -23,13 +29,13 @@ class Follower:
 
     def __init__(self, execution: Execution, credit: Credit, *, stdout_offset: int = 0, stderr_offset: int = 0) -> None:
         self._execution = execution
-        self._wake = asyncio.Event()
+        self._wake = loop.Event()
         self._error: Exception | None = None
         offsets = {StreamName.STDOUT: stdout_offset, StreamName.STDERR: stderr_offset}
         limits = _limits(credit)
         for name, output in execution.outputs.items():
             if offsets[name] > output.end:
-                raise ValueError(f"{name.name} has {output.end} bytes so far, none at {offsets[name]}")
+                raise ValueError(f"{_NAMES[name]} has {output.end} bytes so far, none at {offsets[name]}")
         for name, output in execution.outputs.items():
             output.attach(offsets[name], limits[name])
         execution.follow(self)
@@ -42,7 +48,7 @@ class Follower:
                 output.allow(limits[name])
 
     def interrupt(self, error: Exception) -> None:
-        """Lets `events` end with this error."""
+        """Lets `run` end with this error."""
         self._error = self._error or error
         self._wake.set()
 
@@ -64,9 +70,9 @@ class Follower:
         if self._execution.follower is self:
             self._execution.release()
 
-    async def events(self) -> AsyncIterator[ExecEvent]:
-        """From Started to Exited."""
-        yield ExecEvent(started=Started(pid=self._execution.pid))
+    async def run(self, send: Callable[[ExecEvent], Awaitable[None]]) -> None:
+        """Sends every event, from Started to Exited."""
+        await send(ExecEvent(started=Started(pid=self._execution.pid)))
         while True:
             self._wake.clear()
             if self._error is not None:
@@ -74,14 +80,15 @@ class Follower:
             outputs = self._execution.outputs
             # Exited ends the streams too: a short command needs no message for the end of each.
             if self._execution.exited is not None and all(output.taken for output in outputs.values()):
-                yield ExecEvent(exited=self._execution.exited)
+                await send(ExecEvent(exited=self._execution.exited))
                 return
             taken = [(name, chunk) for name, output in outputs.items() if (chunk := output.take()) is not None]
             for name, chunk in taken:
-                yield ExecEvent(output=Output(stream=name, offset=chunk.offset, data=chunk.data, eof=chunk.eof))
+                event = Output(stream=name, offset=chunk.offset, data=chunk.data, eof=chunk.eof)
+                await send(ExecEvent(output=event))
             if not taken:
                 await self._wake.wait()
 
 
-def _limits(credit: Credit) -> dict[StreamName, int]:
+def _limits(credit: Credit) -> dict[int, int]:
     return {StreamName.STDOUT: credit.stdout_limit, StreamName.STDERR: credit.stderr_limit}

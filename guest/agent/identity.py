@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import _socket
 import fcntl
-import os
-import re
-import socket
-import struct
+import posix
 import sys
+
+from guest.agent.files import exists
 
 MIN_ENTROPY = 32
 """Bytes that a random pool needs to be one of its own (random(4): the kernel's generator has a key of so many)."""
@@ -15,7 +15,8 @@ MIN_ENTROPY = 32
 ADDRESS_LENGTH = 6
 """Bytes of a network interface's address."""
 
-_MACHINE_ID = re.compile(r"(?:[0-9a-f]{32})?")
+_MACHINE_ID_LENGTH = 32
+_HEXADECIMAL = frozenset("0123456789abcdef")
 _GROUP, _LOCAL = 1, 2
 _SIOCSIFHWADDR = 0x8924  # linux/sockios.h
 _ARPHRD_ETHER = 1
@@ -24,14 +25,7 @@ _NETWORK = "/sys/class/net"
 
 def is_machine_id(text: str) -> bool:
     """Whether this can be in /etc/machine-id (machine-id(5)), or is empty."""
-    return _MACHINE_ID.fullmatch(text) is not None
-
-
-def reseed_python() -> None:
-    """Seeds Python's own generator anew, where something has loaded it before the machine was saved."""
-    random = sys.modules.get("random")
-    if random is not None:
-        random.seed()
+    return len(text) in (0, _MACHINE_ID_LENGTH) and _HEXADECIMAL.issuperset(text)
 
 
 def set_network_addresses(address: bytes) -> None:
@@ -42,23 +36,27 @@ def set_network_addresses(address: bytes) -> None:
     """
     if address and (len(address) != ADDRESS_LENGTH or address[0] & _GROUP):
         raise ValueError("a network address has six bytes, and is not of a group")
-    names = [name for name in os.listdir(_NETWORK) if _read(f"{_NETWORK}/{name}/type") == f"{_ARPHRD_ETHER}"]
-    devices = [name for name in names if os.path.exists(f"{_NETWORK}/{name}/device")]
+    names = [name for name in posix.listdir(_NETWORK) if _read(f"{_NETWORK}/{name}/type") == b"%d" % _ARPHRD_ETHER]
+    devices = [name for name in names if exists(f"{_NETWORK}/{name}/device")]
     if address and not devices:
         raise OSError("the machine has no network device")
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+    sock = _socket.socket(_socket.AF_INET, _socket.SOCK_DGRAM)
+    try:
         for name in names:
             own = address if address and name in devices else random_address()
             # struct ifreq: the name, then a struct sockaddr (netdevice(7)).
-            fcntl.ioctl(sock, _SIOCSIFHWADDR, struct.pack("16sH14s", name.encode(), _ARPHRD_ETHER, own))
+            request = name.encode().ljust(16, b"\0") + _ARPHRD_ETHER.to_bytes(2, sys.byteorder) + own.ljust(14, b"\0")
+            fcntl.ioctl(sock, _SIOCSIFHWADDR, request)
+    finally:
+        sock.close()
 
 
 def random_address() -> bytes:
     """An address of one station that no manufacturer has given (IEEE 802: the second bit of the first byte)."""
-    first, *rest = os.urandom(ADDRESS_LENGTH)
+    first, *rest = posix.urandom(ADDRESS_LENGTH)
     return bytes([first & ~_GROUP | _LOCAL, *rest])
 
 
-def _read(path: str) -> str:
-    with open(path) as file:
+def _read(path: str) -> bytes:
+    with open(path, "rb", buffering=0) as file:
         return file.read().strip()

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
-import termios
+import fcntl
+import posix
+
+from guest.agent import loop
+
+# asm-generic/ioctls.h and termbits.h: asks for a terminal's settings, their length, and where in them the key is.
+_TCGETS = 0x5401
+_TERMIOS = 36
+_VEOF = 17 + 4
 
 
 class InputGap(ValueError):
@@ -18,16 +24,15 @@ class InputStream:
     """
 
     def __init__(self, descriptor: int, *, terminal: bool) -> None:
-        self._loop = asyncio.get_running_loop()
         self._descriptor: int | None = descriptor
         self._terminal = terminal
         self._line_begins = True
         self._ended = False
-        self._turn = asyncio.Lock()
-        self._writable = asyncio.Event()
+        self._turn = loop.Lock()
+        self._writable = loop.Event()
         self.accepted = 0
         self.broken = False
-        os.set_blocking(descriptor, False)
+        posix.set_blocking(descriptor, False)
 
     async def write(self, offset: int, data: bytes, eof: bool) -> None:
         """Writes the bytes that were not taken before; `offset` is that of the first. Raises `InputGap`.
@@ -52,7 +57,7 @@ class InputStream:
     async def _write_all(self, data: memoryview, *, counted: bool = True) -> None:
         while data and self._descriptor is not None:
             try:
-                written = os.write(self._descriptor, data)
+                written = posix.write(self._descriptor, data)
             except BlockingIOError:
                 await self._wait_writable(self._descriptor)
             except OSError:  # EPIPE; EIO from a terminal.
@@ -65,12 +70,12 @@ class InputStream:
 
     async def _wait_writable(self, descriptor: int) -> None:
         self._writable.clear()
-        self._loop.add_writer(descriptor, self._writable.set)
+        loop.add_writer(descriptor, self._writable.set)
         try:
             await self._writable.wait()
         finally:
             if self._descriptor is not None:
-                self._loop.remove_writer(descriptor)
+                loop.remove_writer(descriptor)
 
     async def _finish(self) -> None:
         if self._descriptor is None:
@@ -79,12 +84,17 @@ class InputStream:
             self._close()
             return
         # On an empty line the end-of-file character ends the input; on another one it only hands the line over.
-        end_of_file: bytes = termios.tcgetattr(self._descriptor)[6][termios.VEOF]
+        try:
+            settings: bytes = fcntl.ioctl(self._descriptor, _TCGETS, bytes(_TERMIOS))
+        except OSError:  # EIO: nobody has it open any more.
+            self.abandon()
+            return
+        end_of_file = settings[_VEOF : _VEOF + 1]
         await self._write_all(memoryview(end_of_file * (1 if self._line_begins else 2)), counted=False)
 
     def _close(self) -> None:
         assert self._descriptor is not None
-        self._loop.remove_writer(self._descriptor)
-        os.close(self._descriptor)
+        loop.remove_writer(self._descriptor)
+        posix.close(self._descriptor)
         self._descriptor = None
         self._writable.set()

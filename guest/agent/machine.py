@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
+import _socket
 import errno
 import fcntl
-import os
-import re
-import resource
-import socket
-import struct
+import posix
+import sys
 import time
 
 from guest.agent import syscalls
 from guest.agent.disks import DISKS, DiskError, mount_disk, unmount_disks
+from guest.agent.files import make_directories
 from guest.agent.identity import set_network_addresses
 from guest.agent.syscalls import MountFlag
 
@@ -36,6 +34,8 @@ _RNDRESEEDCRNG = 0x5207
 _SIOCSIFFLAGS = 0x8914  # linux/sockios.h
 _IFF_UP = 1
 
+_HEXADECIMAL = frozenset("0123456789abcdef")
+
 
 def prepare() -> None:
     """What a process 1 does first: the kernel's file systems, the console, the loopback interface, the limits."""
@@ -45,35 +45,50 @@ def prepare() -> None:
         except OSError as error:
             if error.errno != errno.EBUSY:  # Some kernels mount /dev themselves.
                 raise
-    console = os.open("/dev/console", os.O_RDWR | os.O_NOCTTY)
+    console = posix.open("/dev/console", posix.O_RDWR | posix.O_NOCTTY)
     for descriptor in (0, 1, 2):
-        os.dup2(console, descriptor)
+        posix.dup2(console, descriptor)
     if console > 2:
-        os.close(console)
+        posix.close(console)
     for directory in (DISKS, CONTAINER_ROOT):
-        os.makedirs(directory, 0o700)
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        fcntl.ioctl(sock, _SIOCSIFFLAGS, struct.pack("16sh14x", b"lo", _IFF_UP))
-    resource.setrlimit(resource.RLIMIT_NOFILE, (_OPEN_FILES, _OPEN_FILES))
+        make_directories(directory, 0o700)
+    _set_up_loopback()
+    syscalls.limit_open_files(_OPEN_FILES, _OPEN_FILES)
     # However many processes the container has, and whatever they allocate: the agent gets to run, its code is not read
     # again and again from its disk (so neither is init's, which is the same), and it is not what the kernel kills.
     syscalls.keep_in_memory()
-    os.setpriority(os.PRIO_PROCESS, 0, _FIRST)
-    with open("/proc/self/oom_score_adj", "w") as file:
-        file.write("-1000")
+    posix.setpriority(posix.PRIO_PROCESS, 0, _FIRST)
+    _write("/proc/self/oom_score_adj", b"-1000")
     # In a user namespace any process has all capabilities, and much more of the kernel before it. Docker forbids making
     # one by its seccomp filter.
-    with open("/proc/sys/user/max_user_namespaces", "w") as file:
-        file.write("0")
+    _write("/proc/sys/user/max_user_namespaces", b"0")
+
+
+def _set_up_loopback() -> None:
+    sock = _socket.socket(_socket.AF_INET, _socket.SOCK_DGRAM)
+    try:
+        # struct ifreq (netdevice(7)): 16 bytes of name, then the flags.
+        fcntl.ioctl(sock, _SIOCSIFFLAGS, b"lo".ljust(16, b"\0") + _IFF_UP.to_bytes(2, sys.byteorder) + bytes(14))
+    finally:
+        sock.close()
+
+
+def _write(path: str, text: bytes) -> None:
+    descriptor = posix.open(path, posix.O_WRONLY | posix.O_CLOEXEC)
+    try:
+        posix.write(descriptor, text)
+    finally:
+        posix.close(descriptor)
 
 
 def read_nonce() -> str:
     """The host's nonce, from the kernel's command line; raises ValueError where it is missing."""
     with open("/proc/cmdline") as file:
-        found = re.search(r"(?:^|\s)boxlite\.nonce=([0-9a-f]+)(?:\s|$)", file.read())
-    if found is None:
-        raise ValueError("boxlite.nonce is missing on the kernel's command line")
-    return found[1]
+        for word in file.read().split():
+            name, _, value = word.partition("=")
+            if name == "boxlite.nonce" and value and set(value) <= _HEXADECIMAL:
+                return value
+    raise ValueError("boxlite.nonce is missing on the kernel's command line")
 
 
 class Machine:
@@ -86,7 +101,8 @@ class Machine:
     def add_entropy(self, data: bytes) -> None:
         """Feeds the random pool and lets it draw on that at once (random(4))."""
         with open("/dev/random", "wb", buffering=0) as random:
-            pool_info = struct.pack("ii", len(data) * 8, len(data)) + data
+            sizes = (len(data) * 8, len(data))
+            pool_info = b"".join([size.to_bytes(4, sys.byteorder) for size in sizes]) + data
             fcntl.ioctl(random, _RNDADDENTROPY, pool_info)
             fcntl.ioctl(random, _RNDRESEEDCRNG)
 
@@ -96,9 +112,10 @@ class Machine:
 
     def unmount_disks(self) -> None:
         """Writes the disks back. What cannot be unmounted is at least synchronised."""
-        with contextlib.suppress(OSError):
+        try:
             unmount_disks()
-        os.sync()
+        except OSError:
+            posix.sync()
 
     def set_network_addresses(self, address: bytes) -> None:
         """See `guest.agent.identity.set_network_addresses`."""

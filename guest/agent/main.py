@@ -7,13 +7,18 @@ the host has the console's tail as evidence.
 from __future__ import annotations
 
 import gc
-import signal
-import socket
-import sys
+import posix
 
 from guest.agent.container.init import fork_launcher
 from guest.agent.disks import DISKS
 from guest.agent.machine import CONTAINER_ROOT, Machine, prepare, read_nonce
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import _socket
+    import signal
+else:
+    import _signal as signal
 
 
 def main() -> None:
@@ -22,45 +27,49 @@ def main() -> None:
     gc.disable()
     prepare()
     nonce = read_nonce()
-    # Before the server and its libraries are loaded: the container's processes are to be small.
+    # Before the server is loaded: the container's processes are to be small.
     _, launcher = fork_launcher()
-    # asyncio does without, and loading OpenSSL takes long in software emulation.
-    sys.modules["ssl"] = None  # type: ignore[assignment]
-    import asyncio
+    from guest.agent import loop
 
-    asyncio.run(_serve(launcher, nonce))
+    loop.run(_serve(launcher, nonce))
     Machine().power_off()
 
 
-async def _serve(launcher: socket.socket, nonce: str) -> None:
-    import asyncio
-
+async def _serve(launcher: _socket.socket, nonce: str) -> None:
     from guest.agent.guest_service import PROTOCOL
-    from guest.agent.ports import PORTAL, find_port, open_port, send_ready
+    from guest.agent.ports import PORTAL, READY, find_port, open_port, send_ready
     from guest.agent.server import Agent
 
-    asyncio.get_running_loop().add_signal_handler(signal.SIGCHLD, _reap)
+    _reap_orphans()
     agent = Agent(launcher, Machine(), disks=DISKS, root=CONTAINER_ROOT)
-    portal = find_port(PORTAL)
+    portal, ready = await find_port(PORTAL), await find_port(READY)
     announced = False
 
     def announce() -> None:
         nonlocal announced
         if not announced:
             announced = True
-            send_ready(nonce, PROTOCOL)
+            send_ready(ready, nonce, PROTOCOL)
 
     gc.freeze()
     gc.enable()
     await agent.serve(lambda: open_port(portal), announce)
 
 
-def _reap() -> None:
-    """A process 1 inherits every orphan."""
-    import os
+def _reap_orphans() -> None:
+    """From now on reaps every process that ends: a process 1 inherits every orphan."""
+    from guest.agent import loop
 
-    try:
-        while os.waitpid(-1, os.WNOHANG) != (0, 0):
-            pass
-    except ChildProcessError:
-        return
+    reader, writer = posix.pipe2(posix.O_NONBLOCK | posix.O_CLOEXEC)
+    signal.signal(signal.SIGCHLD, lambda number, frame: None)
+    signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+
+    def reap() -> None:
+        try:
+            posix.read(reader, 4096)
+            while posix.waitpid(-1, posix.WNOHANG) != (0, 0):
+                pass
+        except (BlockingIOError, ChildProcessError):
+            return  # Nobody ended, or nobody is left.
+
+    loop.add_reader(reader, reap)

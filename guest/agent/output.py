@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import array
-import asyncio
 import fcntl
-import os
-import termios
-from collections.abc import Callable
-from dataclasses import dataclass
+import posix
+import sys
+import time
 
+from guest.agent import loop
 from guest.agent.buffer import OutputBuffer
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 CAPACITY = 1 << 20
 """Bytes kept of one stream."""
@@ -29,17 +31,21 @@ _GATHER = 0.002
 small reads in a row, each `_GATHER_WITHIN` seconds after the last, the next one waits until more has come together. A
 short command, and one that somebody types to, never get there."""
 
+_FIONREAD = 0x541B  # asm-generic/ioctls.h: how many bytes can be read
+
 _TERMINAL_SETTLES = 0.05
 """Seconds until what was written to a terminal is surely readable: the kernel moves it in a worker of its own."""
 
 
-@dataclass(frozen=True, slots=True)
 class Chunk:
     """A piece of output; `eof` says that nothing follows."""
 
-    offset: int
-    data: bytes
-    eof: bool
+    __slots__ = ("data", "eof", "offset")
+
+    def __init__(self, offset: int, data: bytes, eof: bool) -> None:
+        self.offset = offset
+        self.data = data
+        self.eof = eof
 
 
 class OutputStream:
@@ -53,7 +59,6 @@ class OutputStream:
 
     def __init__(self, descriptor: int | None, on_change: Callable[[], None], *, text: bytes = b"") -> None:
         """Takes the descriptor over. Without one, `text` is all there is."""
-        self._loop = asyncio.get_running_loop()
         self._descriptor = descriptor
         self._on_change = on_change
         self._buffer = OutputBuffer(CAPACITY)
@@ -68,7 +73,7 @@ class OutputStream:
         self._gathering = False
         self._remaining: int | None = None  # bytes to read, once no more are to come
         if descriptor is not None:
-            os.set_blocking(descriptor, False)
+            posix.set_blocking(descriptor, False)
             self._resume()
 
     @property
@@ -141,8 +146,8 @@ class OutputStream:
         """
         if self._descriptor is None:
             return
-        if os.isatty(self._descriptor):
-            self._loop.call_later(_TERMINAL_SETTLES, self._read_the_rest)
+        if posix.isatty(self._descriptor):
+            loop.call_later(_TERMINAL_SETTLES, self._read_the_rest)
         else:
             self._read_the_rest()
 
@@ -150,16 +155,15 @@ class OutputStream:
         """The stream ends here, whatever is still to be read."""
         if self._descriptor is not None:
             self._pause()
-            os.close(self._descriptor)
+            posix.close(self._descriptor)
             self._descriptor = None
             self._on_change()
 
     def _read_the_rest(self) -> None:
         if self._descriptor is None:
             return
-        unread = array.array("i", [0])
-        fcntl.ioctl(self._descriptor, termios.FIONREAD, unread)
-        self._remaining = unread[0]
+        unread: bytes = fcntl.ioctl(self._descriptor, _FIONREAD, bytes(4))
+        self._remaining = int.from_bytes(unread, sys.byteorder)
         while self._descriptor is not None and self._room() > 0 and self._read():
             pass
 
@@ -178,11 +182,11 @@ class OutputStream:
         elif self._read() and self._gathers(self._buffer.end - before):
             self._pause()
             self._gathering = True
-            self._loop.call_later(_GATHER, self._gathered)
+            loop.call_later(_GATHER, self._gathered)
 
     def _gathers(self, size: int) -> bool:
         """Whether the next read is to wait, after one of `size` bytes."""
-        now = self._loop.time()
+        now = time.monotonic()
         follows = size < _SMALL_READ and now - self._last_read < _GATHER_WITHIN
         self._small_reads = self._small_reads + 1 if follows else 0
         self._last_read = now
@@ -197,7 +201,7 @@ class OutputStream:
         assert self._descriptor is not None
         size = self._room() if self._remaining is None else min(self._room(), self._remaining)
         try:
-            data = os.read(self._descriptor, size)
+            data = posix.read(self._descriptor, size)
         except BlockingIOError:
             if self._remaining is not None:
                 self.close()
@@ -216,9 +220,9 @@ class OutputStream:
     def _resume(self) -> None:
         if self._descriptor is not None and not self._reading and not self._gathering and self._room() > 0:
             self._reading = True
-            self._loop.add_reader(self._descriptor, self._readable)
+            loop.add_reader(self._descriptor, self._readable)
 
     def _pause(self) -> None:
         if self._descriptor is not None and self._reading:
             self._reading = False
-            self._loop.remove_reader(self._descriptor)
+            loop.remove_reader(self._descriptor)

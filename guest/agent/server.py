@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import socket
-from collections.abc import Awaitable, Callable
-
-from grpclib.config import Configuration
-from grpclib.const import Status
-from grpclib.events import RecvRequest, listen
-from grpclib.exceptions import GRPCError
-from grpclib.server import Server
-
+from guest.agent import loop
 from guest.agent.container.client import ContainerClient
 from guest.agent.container_service import ContainerService
 from guest.agent.execution_service import ExecutionService
 from guest.agent.executions import Executions
-from guest.agent.guest_service import GuestService, Machine
+from guest.agent.guest_service import GuestService
 from guest.agent.handshake import Handshake
+from guest.agent.rpc.calls import CallError, Status
+from guest.agent.rpc.server import Method, Server, streaming, unary
 from guest.agent.transport import DescriptorTransport
+from proto.lean import messages
 
-# A stream that nobody reads fills its own window only, and the connection's has room for a few hundred of those.
-_CONFIGURATION = Configuration(http2_connection_window_size=64 << 20, http2_stream_window_size=256 << 10)
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import _socket
+    from collections.abc import Awaitable, Callable
+    from typing import Any
+
+    from guest.agent.guest_service import Machine
+    from guest.agent.rpc.server import Call
 
 _WHILE_FROZEN = {"/boxlite.v1.Guest/Ping", "/boxlite.v1.Guest/Restore"}
 
@@ -33,19 +32,18 @@ _GOODBYE = 0.25
 class Agent:
     """The services and what they share. `launcher` is the socket of the container's launcher."""
 
-    def __init__(self, launcher: socket.socket, machine: Machine, *, disks: str, root: str) -> None:
-        self.executions = Executions()
+    def __init__(self, launcher: _socket.socket, machine: Machine, *, disks: str, root: str) -> None:
+        executions = Executions()
         self.container = ContainerClient(
             launcher,
-            on_exit=self.executions.first_process_ended,
-            on_group_gone=self.executions.group_gone,
-            on_end=self.executions.container_ended,
+            on_exit=executions.first_process_ended,
+            on_group_gone=executions.group_gone,
+            on_end=executions.container_ended,
         )
         containers = ContainerService(self.container, disks=disks, root=root)
         self._guest = GuestService(machine, self.container)
-        executions = ExecutionService(containers, self.executions, self._connection)
-        self._server = Server([self._guest, containers, executions], config=_CONFIGURATION)
-        listen(self._server, RecvRequest, self._admit)
+        methods = _methods(self._guest, containers, ExecutionService(containers, executions))
+        self._server = Server({path: self._admitting(path, method) for path, method in methods.items()})
         self._transport: DescriptorTransport | None = None
 
     async def serve(self, connect: Callable[[], Awaitable[int]], on_connected: Callable[[], None]) -> None:
@@ -54,32 +52,54 @@ class Agent:
         `connect` waits for the host and gives a descriptor of the connection. Executions live on from one connection to
         the next.
         """
+        serving = loop.spawn(self._serve_all(connect, on_connected))
+        await self._guest.stopped.wait()
+        if self._transport is not None:
+            await _wait_at_most(_GOODBYE, self._transport.closed)
+        serving.cancel()
+
+    async def _serve_all(self, connect: Callable[[], Awaitable[int]], on_connected: Callable[[], None]) -> None:
         while True:
-            # grpclib listens on sockets alone; for anything else it has this, which pyproject.toml pins.
-            transport = DescriptorTransport(await connect(), Handshake(self._server._protocol_factory))
-            self._transport = transport
+            self._transport = DescriptorTransport(await connect(), Handshake(self._server.connection))
             on_connected()
-            await _first(transport.closed, self._guest.stopped)
-            if self._guest.stopped.is_set():
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(_GOODBYE):
-                        await transport.closed.wait()
-                return
+            await self._transport.closed.wait()
 
-    async def _admit(self, call: RecvRequest) -> None:
-        if self._guest.frozen and call.method_name not in _WHILE_FROZEN:
-            raise GRPCError(Status.FAILED_PRECONDITION, "the machine is frozen: Guest.Restore comes first")
+    def _admitting(self, path: str, method: Method) -> Method:
+        """The method, but for a machine that is frozen."""
+        if path in _WHILE_FROZEN:
+            return method
 
-    def _connection(self) -> DescriptorTransport:
-        assert self._transport is not None
-        return self._transport
+        async def run(call: Call[Any, Any]) -> None:
+            if self._guest.frozen:
+                raise CallError(Status.FAILED_PRECONDITION, "the machine is frozen: Guest.Restore comes first")
+            await method.run(call)
+
+        return Method(method.request_type, run)
 
 
-async def _first(*events: asyncio.Event) -> None:
-    """Waits until one of them is set."""
-    waits = [asyncio.ensure_future(event.wait()) for event in events]
+def _methods(guest: GuestService, containers: ContainerService, executions: ExecutionService) -> dict[str, Method]:
+    """How each call of guest.proto is answered, by its path."""
+    return {
+        "/boxlite.v1.Guest/Init": unary(messages.GuestInitRequest, guest.init),
+        "/boxlite.v1.Guest/Ping": unary(messages.PingRequest, guest.ping),
+        "/boxlite.v1.Guest/SetClock": unary(messages.SetClockRequest, guest.set_clock),
+        "/boxlite.v1.Guest/Freeze": unary(messages.FreezeRequest, guest.freeze),
+        "/boxlite.v1.Guest/Restore": unary(messages.RestoreRequest, guest.restore),
+        "/boxlite.v1.Guest/Shutdown": unary(messages.ShutdownRequest, guest.shutdown),
+        "/boxlite.v1.Container/Init": unary(messages.ContainerInitRequest, containers.init),
+        "/boxlite.v1.Execution/Exec": streaming(messages.ExecRequest, executions.exec),
+        "/boxlite.v1.Execution/Attach": streaming(messages.AttachRequest, executions.attach),
+        "/boxlite.v1.Execution/SendInput": streaming(messages.InputChunk, executions.send_input),
+        "/boxlite.v1.Execution/Wait": unary(messages.WaitRequest, executions.wait),
+        "/boxlite.v1.Execution/Kill": unary(messages.KillRequest, executions.kill),
+        "/boxlite.v1.Execution/List": unary(messages.ListRequest, executions.list),
+        "/boxlite.v1.Execution/ResizeTty": unary(messages.ResizeTtyRequest, executions.resize_tty),
+    }
+
+
+async def _wait_at_most(seconds: float, event: loop.Event) -> None:
     try:
-        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for wait in waits:
-            wait.cancel()
+        async with loop.timeout(seconds):
+            await event.wait()
+    except TimeoutError:
+        return

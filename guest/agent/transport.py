@@ -1,54 +1,72 @@
-"""An asyncio transport over a descriptor that is a byte stream both ways, such as a virtio-serial port."""
+"""A connection over a descriptor that is a byte stream both ways, such as a virtio-serial port."""
 
 from __future__ import annotations
 
-import asyncio
-import os
-from typing import Any
+import posix
+
+from guest.agent import loop
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Protocol as TypingProtocol
+
+    class Protocol(TypingProtocol):
+        """What gives the bytes of a connection their meaning; called as asyncio calls its protocols."""
+
+        def connection_made(self, transport: DescriptorTransport) -> None: ...  # noqa: D102
+        def data_received(self, data: bytes) -> None: ...  # noqa: D102
+        def pause_writing(self) -> None: ...  # noqa: D102
+        def resume_writing(self) -> None: ...  # noqa: D102
+        def connection_lost(self, error: Exception | None) -> None: ...  # noqa: D102
+
 
 _READ = 64 << 10
+_PORT_READ = 4096
+"""Most that a virtio-serial port gives at once: where it was so much, there may be more."""
+_READS = 32
 _WRITE = 32 << 10  # Most that a virtio-serial port takes at once.
 _HIGH_WATER = 256 << 10
 _LOW_WATER = 64 << 10
 
 
-class DescriptorTransport(asyncio.Transport):
+class DescriptorTransport:
     """Carries a protocol over a non-blocking descriptor, which it owns.
 
-    What is written during one turn of the event loop leaves together. The protocol is told to pause while more than
+    What is written before the loop waits again leaves together. The protocol is told to pause while more than
     `_HIGH_WATER` bytes wait. `closed` is set after the protocol's connection_lost.
     """
 
-    def __init__(self, descriptor: int, protocol: asyncio.Protocol) -> None:
-        super().__init__()
-        self._loop = asyncio.get_running_loop()
+    def __init__(self, descriptor: int, protocol: Protocol) -> None:
         self._descriptor = descriptor
         self._protocol = protocol
         self._unsent = bytearray()
         self._flush_scheduled = False
-        self._writing = False
+        self._writing = False  # the descriptor is full, and watched
         self._paused = False
         self._closing = False
-        self.closed = asyncio.Event()
+        self.closed = loop.Event()
         protocol.connection_made(self)
-        self._loop.add_reader(descriptor, self._readable)
+        loop.add_reader(descriptor, self._readable)
 
-    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+    def set_protocol(self, protocol: Protocol) -> None:
         """From now on this protocol has the connection; its `connection_made` is the caller's to call."""
-        assert isinstance(protocol, asyncio.Protocol)
         self._protocol = protocol
 
-    def write(self, data: bytes | bytearray | memoryview[Any]) -> None:
+    def write(self, *pieces: bytes | memoryview) -> None:
         """Queues the data; after `close` it is dropped."""
         if self._closing:
             return
-        self._unsent += data
+        for piece in pieces:
+            self._unsent += piece
+        if not self._writing:
+            if len(self._unsent) >= _WRITE:
+                self._flush()
+            elif not self._flush_scheduled:
+                self._flush_scheduled = True
+                loop.call_before_waiting(self._flush_scheduled_data)
         if not self._paused and len(self._unsent) > _HIGH_WATER:
             self._paused = True
             self._protocol.pause_writing()
-        if not (self._flush_scheduled or self._writing):
-            self._flush_scheduled = True
-            self._loop.call_soon(self._flush)
 
     def close(self) -> None:
         """Ends the connection after what can be sent without waiting."""
@@ -66,7 +84,7 @@ class DescriptorTransport(asyncio.Transport):
 
     def _readable(self) -> None:
         try:
-            data = os.read(self._descriptor, _READ)
+            data = posix.read(self._descriptor, _READ)
         except BlockingIOError:
             return
         except OSError as error:
@@ -75,20 +93,35 @@ class DescriptorTransport(asyncio.Transport):
         if not data:
             self._lose(None)
             return
+        if len(data) == _PORT_READ:
+            data = self._read_on(data)
         try:
             self._protocol.data_received(data)
         except Exception as error:
             # A peer that breaks the protocol in a way that the protocol did not foresee.
             self._lose(error)
 
-    def _flush(self) -> None:
+    def _read_on(self, data: bytes) -> bytes:
+        """What a port has after a first piece of full length; each piece for itself would be a turn of the loop."""
+        pieces = [data]
+        try:
+            while len(pieces[-1]) == _PORT_READ and len(pieces) < _READS:
+                pieces.append(posix.read(self._descriptor, _PORT_READ))
+        except OSError:
+            pass  # There is no more, or the next read says why.
+        return b"".join(pieces)
+
+    def _flush_scheduled_data(self) -> None:
         self._flush_scheduled = False
+        self._flush()
+
+    def _flush(self) -> None:
         if self._closing:
             return
         try:
             while self._unsent:
                 with memoryview(self._unsent) as unsent:
-                    written = os.write(self._descriptor, unsent[:_WRITE])
+                    written = posix.write(self._descriptor, unsent[:_WRITE])
                 del self._unsent[:written]
         except BlockingIOError:
             pass
@@ -102,19 +135,19 @@ class DescriptorTransport(asyncio.Transport):
 
     def _watch_writable(self, wanted: bool) -> None:
         if wanted and not self._writing:
-            self._loop.add_writer(self._descriptor, self._flush)
+            loop.add_writer(self._descriptor, self._flush)
         elif self._writing and not wanted:
-            self._loop.remove_writer(self._descriptor)
+            loop.remove_writer(self._descriptor)
         self._writing = wanted
 
     def _lose(self, error: Exception | None) -> None:
         if self._closing:
             return
         self._closing = True
-        self._loop.remove_reader(self._descriptor)
-        self._loop.remove_writer(self._descriptor)
-        os.close(self._descriptor)
-        self._loop.call_soon(self._connection_lost, error)
+        loop.remove_reader(self._descriptor)
+        loop.remove_writer(self._descriptor)
+        posix.close(self._descriptor)
+        loop.call_soon(lambda: self._connection_lost(error))
 
     def _connection_lost(self, error: Exception | None) -> None:
         self._protocol.connection_lost(error)

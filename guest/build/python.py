@@ -11,7 +11,7 @@ import os
 import platform
 import sys
 import sysconfig
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path, PurePosixPath
 
 from guest.build import libraries
@@ -29,8 +29,24 @@ _LEFT_OUT_MODULES = ("_tkinter.", "_test", "_ctypes_test.", "_xxtestfuzz.", "xxl
 _LEFT_OUT_SUFFIXES = (".pyc", ".a", ".o", ".exe", ".bat")
 
 
-def interpreter(inputs: Inputs) -> Tree:
-    """The tree; raises `BuildError` where the interpreter cannot run in a Linux guest."""
+STARTS_WITH = frozenset(
+    {
+        "os.py"
+    }  # by which the interpreter knows the place of its library (Modules/getpath.py); the module itself is frozen
+    | {f"encodings/{name}.py" for name in ("__init__", "aliases", "ascii", "latin_1", "utf_8")}
+)
+"""What the interpreter loads from its library before any program: all of its library that is not optional."""
+
+
+def _everything(path: str) -> bool:
+    return True
+
+
+def interpreter(inputs: Inputs, wanted: Callable[[str], bool] = _everything) -> Tree:
+    """The tree; raises `BuildError` where the interpreter cannot run in a Linux guest.
+
+    `wanted` says which files of the standard library come along, by their paths in it.
+    """
     if sys.platform != "linux":
         raise BuildError(f"the guest's parts come out of a Linux host, not {sys.platform}")
     stdlib = Path(sysconfig.get_path("stdlib"))
@@ -45,7 +61,7 @@ def interpreter(inputs: Inputs) -> Tree:
         "sbin": Symlink("usr/bin"),
         "usr/sbin": Symlink("bin"),
     }
-    modules = _standard_library(inputs, stdlib)
+    modules = {path: file for path, file in _standard_library(inputs, stdlib).items() if wanted(path)}
     extensions = {path: file for path, file in modules.items() if path.endswith(".so")}
     needed = libraries.needs([binary, *extensions.values()])
     if needed[binary].missing:

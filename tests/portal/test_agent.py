@@ -25,7 +25,7 @@ MIB = 1 << 20
 
 
 class AgentMachine(ModelMachine):
-    """A machine whose guest is the real agent, in this process, and that connects again at once."""
+    """A machine whose guest is the real agent, and that connects again at once."""
 
     def __init__(self, loop: trio_asyncio.TrioEventLoop, rig: Rig, nursery: trio.Nursery) -> None:
         super().__init__(ModelGuest(), nursery)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import struct
+import sys
 
 from guest.agent import syscalls
 
@@ -32,9 +32,12 @@ def drop_privileges() -> None:
             syscalls.prctl(_PR_CAPBSET_DROP, number)
     low, high = DEFAULT_CAPABILITIES & 0xFFFFFFFF, DEFAULT_CAPABILITIES >> 32
     # Effective, permitted, inheritable: first the low words, then the high ones (capset(2)).
-    words = struct.pack("=6I", low, low, 0, high, high, 0)
-    syscalls.capset(struct.pack("=Ii", _CAPABILITY_VERSION_3, 0), words)
+    syscalls.capset(_words(_CAPABILITY_VERSION_3, 0), _words(low, low, 0, high, high, 0))
     syscalls.prctl(_PR_SET_DUMPABLE, 0)
+
+
+def _words(*values: int) -> bytes:
+    return b"".join([value.to_bytes(4, sys.byteorder) for value in values])
 
 
 def _last_capability() -> int:

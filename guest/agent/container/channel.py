@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
-import array
-import os
-import socket
-from collections.abc import Iterable, Sequence
+import _socket
+import posix
+import sys
 
-from guest.agent.container.messages import MalformedMessage, Report, Request, decode, encode
+from guest.agent.container.messages import MalformedMessage, decode, encode
 
-MAX_MESSAGE = 16 << 20
-"""Bytes of one message; the kernel takes 6 MiB of arguments at most (execve(2)), and text may grow in JSON."""
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from guest.agent.container.messages import Report, Request
+
+MAX_MESSAGE = 8 << 20
+"""Bytes of one message; the kernel takes 6 MiB of arguments at most (execve(2))."""
 
 _MAX_DATAGRAM = 64 << 10
 _MAX_DESCRIPTORS = 4
 _INLINE, _IN_FILE = b"i", b"f"
+_INT = 4
+"""Bytes of a descriptor in ancillary data: a C int."""
+_ANCILLARY = _socket.CMSG_SPACE(_MAX_DESCRIPTORS * _INT)
 
 
-def send(sock: socket.socket, message: Request | Report, descriptors: Sequence[int] = ()) -> None:
+def send(sock: _socket.socket, message: Request | Report, descriptors: Sequence[int] = ()) -> None:
     """Sends one message, with copies of the descriptors.
 
     A long message travels in a memory file, because a datagram needs memory in one piece. Raises BlockingIOError on a
@@ -27,25 +35,23 @@ def send(sock: socket.socket, message: Request | Report, descriptors: Sequence[i
     if len(data) < _MAX_DATAGRAM:
         _send_datagram(sock, _INLINE + data, descriptors)
         return
-    with open(os.memfd_create("message", os.MFD_CLOEXEC), "w+b", buffering=0) as file:
-        os.ftruncate(file.fileno(), len(data))
-        os.pwrite(file.fileno(), data, 0)
+    with open(posix.memfd_create("message", posix.MFD_CLOEXEC), "w+b", buffering=0) as file:
+        posix.ftruncate(file.fileno(), len(data))
+        posix.pwrite(file.fileno(), data, 0)
         _send_datagram(sock, _IN_FILE, (*descriptors, file.fileno()))
 
 
-def receive(sock: socket.socket, *, long_messages: bool) -> tuple[Request | Report, list[int]] | None:
+def receive(sock: _socket.socket, *, long_messages: bool) -> tuple[Request | Report, list[int]] | None:
     """The next message and the descriptors that came with it, which are the caller's to close; None at the end.
 
     `long_messages` is for who trusts the other side: reading somebody's file can block. Raises `MalformedMessage` for
     what is no message, BlockingIOError on a non-blocking socket with nothing to read.
     """
-    space = socket.CMSG_SPACE(_MAX_DESCRIPTORS * array.array("i").itemsize)
-    data, ancillary, _, _ = sock.recvmsg(_MAX_DATAGRAM, space, socket.MSG_CMSG_CLOEXEC)
-    descriptors = array.array("i")
+    data, ancillary, _, _ = sock.recvmsg(_MAX_DATAGRAM, _ANCILLARY, _socket.MSG_CMSG_CLOEXEC)
+    owned: list[int] = []
     for level, kind, payload in ancillary:
-        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
-            descriptors.frombytes(payload[: len(payload) - len(payload) % descriptors.itemsize])
-    owned = descriptors.tolist()
+        if (level, kind) == (_socket.SOL_SOCKET, _socket.SCM_RIGHTS):
+            owned += [int.from_bytes(payload[at : at + _INT], sys.byteorder) for at in range(0, len(payload), _INT)]
     try:
         if not data:
             close_all(owned)
@@ -61,17 +67,17 @@ def receive(sock: socket.socket, *, long_messages: bool) -> tuple[Request | Repo
 def close_all(descriptors: Iterable[int]) -> None:
     """Closes each of them."""
     for descriptor in descriptors:
-        os.close(descriptor)
+        posix.close(descriptor)
 
 
-def _send_datagram(sock: socket.socket, data: bytes, descriptors: Sequence[int]) -> None:
-    rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))] if descriptors else []
-    sock.sendmsg([data], rights)
+def _send_datagram(sock: _socket.socket, data: bytes, descriptors: Sequence[int]) -> None:
+    payload = b"".join([descriptor.to_bytes(_INT, sys.byteorder) for descriptor in descriptors])
+    sock.sendmsg([data], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, payload)] if payload else ())
 
 
 def _read_file(descriptor: int) -> bytes:
     with open(descriptor, "rb", buffering=0):
-        size = os.fstat(descriptor).st_size
+        size = posix.fstat(descriptor).st_size
         if size > MAX_MESSAGE:
             raise MalformedMessage(f"a message of {size} bytes")
-        return os.pread(descriptor, size, 0)
+        return posix.pread(descriptor, size, 0)

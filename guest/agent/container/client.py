@@ -1,18 +1,10 @@
-"""The agent's side of the container: an asyncio client of the launcher and of init."""
+"""The agent's side of the container: a client of the launcher and of init."""
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import os
-import signal
-import socket
-from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TypeGuard, TypeVar
+import posix
 
-from guest.agent import syscalls
+from guest.agent import loop, syscalls
 from guest.agent.container import channel
 from guest.agent.container.messages import (
     Answered,
@@ -24,7 +16,6 @@ from guest.agent.container.messages import (
     Ready,
     Rename,
     Report,
-    Request,
     Setup,
     SetupFailed,
     Signal,
@@ -36,9 +27,17 @@ from guest.agent.container.messages import (
     Warm,
 )
 
-_T = TypeVar("_T")
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import _socket
+    import signal
+    from collections.abc import Callable, Sequence
 
-_TERMINAL_MASTER = os.makedev(5, 2)
+    from guest.agent.container.messages import Request
+else:
+    import _signal as signal
+
+_TERMINAL_MASTER = posix.makedev(5, 2)
 """The device of every terminal's master side, in all containers (Documentation/admin-guide/devices.txt)."""
 
 _NONE = "there is no container: Container.Init comes first"
@@ -50,12 +49,18 @@ class ContainerError(Exception):
     """The container could not be built, or has ended."""
 
 
-@dataclass(frozen=True, slots=True)
 class Process:
-    """A command that runs. `terminal` is the master side of its terminal, the caller's to close."""
+    """A command that runs. `terminal` is the master side of its terminal, for whoever gets this to close."""
 
-    pid: int
-    terminal: int | None
+    __slots__ = ("pid", "terminal")
+
+    def __init__(self, pid: int, terminal: int | None) -> None:
+        self.pid = pid
+        self.terminal = terminal
+
+
+if TYPE_CHECKING:
+    SpawnResult = Process | SpawnFailed | ContainerError
 
 
 class ContainerClient:
@@ -67,50 +72,53 @@ class ContainerClient:
 
     def __init__(
         self,
-        sock: socket.socket,
+        sock: _socket.socket,
         *,
         on_exit: Callable[[int, int], None],
         on_group_gone: Callable[[int], None],
         on_end: Callable[[str], None],
     ) -> None:
-        self._loop = asyncio.get_running_loop()
         self._socket = sock
         self._on_exit = on_exit
         self._on_group_gone = on_group_gone
         self._on_end = on_end
-        self._sending = asyncio.Lock()
-        self._writable = asyncio.Event()
-        self._ready: asyncio.Future[None] | None = None
-        self._spawning: dict[int, tuple[Spawn, asyncio.Future[Process | SpawnFailed]]] = {}
-        self._signalling: deque[tuple[int, asyncio.Future[bool]]] = deque()  # Init answers in order.
-        self._answering: deque[asyncio.Future[str]] = deque()
+        self._unsent: list[tuple[Request, Sequence[int]]] = []
+        self._setting_up: _Answer | None = None
+        self._spawning: dict[int, tuple[Spawn, Callable[[SpawnResult], None]]] = {}
+        self._signalling: list[tuple[int, _Answer]] = []  # Init answers in order.
+        self._asking: list[_Answer] = []
         self._init: int | None = None  # a pidfd
         self._reason: str | None = None
-        self._ended = asyncio.Event()
+        self._ended = loop.Event()
         sock.setblocking(False)
-        self._loop.add_reader(sock.fileno(), self._readable)
+        loop.add_reader(sock.fileno(), self._readable)
 
     async def set_up(self, setup: Setup) -> None:
         """Builds the container; raises `ContainerError`. To be called once."""
-        self._ready = self._loop.create_future()
-        await self._send(setup)
-        await self._ready
+        self._check_alive()
+        self._setting_up = answer = _Answer()
+        self._send(setup)
+        await answer.wait()
 
-    async def spawn(self, request: Spawn, streams: Sequence[int]) -> Process | SpawnFailed:
-        """Starts a command; raises `ContainerError`. Not to be cancelled: the command would run on, unknown to all."""
-        reply: asyncio.Future[Process | SpawnFailed] = self._loop.create_future()
-        self._spawning[request.key] = request, reply
-        try:
-            await self._send(request, streams)
-            return await reply
-        finally:
-            self._spawning.pop(request.key, None)
+    def spawn(self, request: Spawn, streams: Sequence[int], on_result: Callable[[SpawnResult], None]) -> None:
+        """Starts a command, and calls `on_result` once, now or later; closes the streams as soon as they are sent.
+
+        The result is a `Process`, init's refusal, or what became of the container.
+        """
+        if self._reason is not None:
+            channel.close_all(set(streams))
+            on_result(ContainerError(self._reason))
+            return
+        self._spawning[request.key] = request, on_result
+        self._send(request, streams)
 
     async def signal(self, key: int, number: int) -> bool:
         """Signals a command's process group; False when none is left. Raises `ContainerError`."""
-        reply: asyncio.Future[bool] = self._loop.create_future()
-        await self._send(Signal(key, number), before=lambda: self._signalling.append((key, reply)))
-        return await reply
+        self._check_alive()
+        answer = _Answer()
+        self._signalling.append((key, answer))
+        self._send(Signal(key, number))
+        return await answer.wait()
 
     async def warm(self) -> None:
         """Does once what a command's start takes, without executing anything of the image; raises `ContainerError`."""
@@ -126,51 +134,58 @@ class ContainerClient:
 
     async def stop(self, grace: float) -> None:
         """Ends every process: SIGTERM, `grace` seconds, SIGKILL. Raises TimeoutError when the kernel does not do it."""
-        with contextlib.suppress(TimeoutError, ContainerError):
-            async with asyncio.timeout(grace):
-                if self._init is not None:
-                    await self._send(Terminate())
-                    await self._ended.wait()
+        if self._init is not None:
+            self._send(Terminate())
+            await self._wait_for_end(grace)
         self._kill()
         if self._init is None:
             # The launcher still waits, and goes when its socket does.
             self._end("the container was stopped before it was built")
-        async with asyncio.timeout(_KILL_DEADLINE):
+        async with loop.timeout(_KILL_DEADLINE):
             await self._ended.wait()
 
     async def _ask(self, request: Warm | Rename) -> None:
         if self._init is None:
             raise ContainerError(_NONE)
-        reply: asyncio.Future[str] = self._loop.create_future()
-        await self._send(request, before=lambda: self._answering.append(reply))
-        error = await reply
-        if error:
-            raise ContainerError(error)
+        answer = _Answer()
+        self._asking.append(answer)
+        self._send(request)
+        await answer.wait()
 
-    async def _send(
-        self, request: Request, descriptors: Sequence[int] = (), before: Callable[[], None] = lambda: None
-    ) -> None:
-        async with self._sending:
-            before()
-            while True:
-                if self._reason is not None:
-                    raise ContainerError(self._reason)
-                try:
-                    return channel.send(self._socket, request, descriptors)
-                except BlockingIOError:
-                    await self._wait_writable()
-                except OSError as error:
-                    self._kill()
-                    raise ContainerError(f"the container's init does not listen: {error.strerror}") from None
-
-    async def _wait_writable(self) -> None:
-        self._writable.clear()
-        self._loop.add_writer(self._socket.fileno(), self._writable.set)
+    async def _wait_for_end(self, seconds: float) -> None:
         try:
-            await self._writable.wait()
-        finally:
-            if self._reason is None:
-                self._loop.remove_writer(self._socket.fileno())
+            async with loop.timeout(seconds):
+                await self._ended.wait()
+        except TimeoutError:
+            return
+
+    def _check_alive(self) -> None:
+        if self._reason is not None:
+            raise ContainerError(self._reason)
+
+    def _send(self, request: Request, descriptors: Sequence[int] = ()) -> None:
+        """Sends it after those before it, and closes the descriptors then."""
+        self._unsent.append((request, descriptors))
+        if len(self._unsent) == 1:
+            self._send_all()
+
+    def _send_all(self) -> None:
+        while self._unsent:
+            request, descriptors = self._unsent[0]
+            try:
+                channel.send(self._socket, request, descriptors)
+            except BlockingIOError:
+                loop.add_writer(self._socket.fileno(), self._writable)
+                return
+            except OSError:
+                # Init does not listen any more. What it said before is still to be read; then all hear of its end.
+                self._kill()
+            del self._unsent[0]
+            channel.close_all(set(descriptors))
+
+    def _writable(self) -> None:
+        loop.remove_writer(self._socket.fileno())
+        self._send_all()
 
     def _readable(self) -> None:
         try:
@@ -198,24 +213,26 @@ class ContainerClient:
 
     def _handle(self, report: Report) -> None:
         match report:
-            case Forked(pid) if self._init is None:
-                self._init = os.pidfd_open(pid)
-            case Ready() if _waits(self._ready):
-                self._ready.set_result(None)
-            case SetupFailed(error) if _waits(self._ready):
-                self._ready.set_exception(ContainerError(error))
-            case SpawnFailed(key) if key in self._spawning:
-                self._spawning.pop(key)[1].set_result(report)
-            case Signalled(key, delivered) if self._signalling and self._signalling[0][0] == key:
-                waiting = self._signalling.popleft()[1]
-                if _waits(waiting):
-                    waiting.set_result(delivered)
-            case Answered(error) if self._answering:
-                waiting_for = self._answering.popleft()
-                if _waits(waiting_for):
-                    waiting_for.set_result(error)
-            case Exited(key, status):
+            case Exited(key, status, group_gone):
                 self._on_exit(key, status)
+                if group_gone:
+                    self._on_group_gone(key)
+            case Forked(pid) if self._init is None:
+                self._init = posix.pidfd_open(pid)
+            case Ready() if self._setting_up is not None and not self._setting_up.given:
+                self._setting_up.give(True)
+            case SetupFailed(error) if self._setting_up is not None and not self._setting_up.given:
+                self._setting_up.fail(error)
+            case SpawnFailed(key) if key in self._spawning:
+                self._spawning.pop(key)[1](report)
+            case Signalled(key, delivered) if self._signalling and self._signalling[0][0] == key:
+                self._signalling.pop(0)[1].give(delivered)
+            case Answered(error) if self._asking:
+                answer = self._asking.pop(0)
+                if error:
+                    answer.fail(error)
+                else:
+                    answer.give(True)
             case GroupGone(key):
                 self._on_group_gone(key)
             case Ended(status):
@@ -224,63 +241,91 @@ class ContainerClient:
                 self._distrust(repr(report))
 
     def _spawned(self, report: Spawned, descriptors: list[int]) -> None:
-        request, reply = self._spawning.pop(report.key, (None, None))
+        request, on_result = self._spawning.pop(report.key, (None, None))
         wanted = request is not None and request.terminal
-        if reply is None or len(descriptors) != wanted or not all(map(_is_terminal, descriptors)):
+        if on_result is None or len(descriptors) != wanted or not all(map(_is_terminal, descriptors)):
             channel.close_all(descriptors)
             self._distrust(repr(report))
-            if reply is not None:
-                reply.set_exception(ContainerError("the container's init does not keep to its protocol"))
+            if on_result is not None:
+                on_result(ContainerError("the container's init does not keep to its protocol"))
             return
-        reply.set_result(Process(report.pid, descriptors[0] if descriptors else None))
+        on_result(Process(report.pid, descriptors[0] if descriptors else None))
 
     def _distrust(self, what: str) -> None:
         """Init does not keep to the protocol: it is no longer ours."""
-        os.write(2, f"boxlite: killing the container, whose init sent {what}\n".encode(errors="backslashreplace"))
+        posix.write(2, f"boxlite: killing the container, whose init sent {what}\n".encode(errors="backslashreplace"))
         self._kill()
 
     def _kill(self) -> None:
         if self._init is not None:
-            with contextlib.suppress(ProcessLookupError):
+            try:
                 signal.pidfd_send_signal(self._init, signal.SIGKILL)
+            except ProcessLookupError:
+                return  # It is dead, and its end on its way.
 
     def _end(self, reason: str) -> None:
         if self._reason is not None:
             return
         self._reason = reason
         self._kill()
-        self._loop.remove_reader(self._socket.fileno())
-        self._loop.remove_writer(self._socket.fileno())
+        loop.remove_reader(self._socket.fileno())
+        loop.remove_writer(self._socket.fileno())
         self._socket.close()
         if self._init is not None:
-            os.close(self._init)
+            posix.close(self._init)
             self._init = None
-        replies = (
-            self._ready,
-            *(reply for _, reply in self._spawning.values()),
-            *(reply for _, reply in self._signalling),
-            *self._answering,
-        )
-        for reply in replies:
-            if reply is not None and not reply.done():
-                reply.set_exception(ContainerError(reason))
-                # Its asker may be gone by now; that is nothing to complain of.
-                reply.exception()
-        self._writable.set()
+        for _, descriptors in self._unsent:
+            channel.close_all(set(descriptors))
+        self._unsent.clear()
+        if self._setting_up is not None and not self._setting_up.given:
+            self._setting_up.fail(reason)
+        for answer in (*(answer for _, answer in self._signalling), *self._asking):
+            answer.fail(reason)
+        for key in list(self._spawning):
+            self._spawning.pop(key)[1](ContainerError(reason))
         self._ended.set()
         self._on_end(reason)
 
 
-def _waits(reply: asyncio.Future[_T] | None) -> TypeGuard[asyncio.Future[_T]]:
-    return reply is not None and not reply.done()
+class _Answer:
+    """What init says to a question, once it does."""
+
+    __slots__ = ("_came", "_error", "_value")
+
+    def __init__(self) -> None:
+        self._came = loop.Event()
+        self._value = False
+        self._error = ""
+
+    @property
+    def given(self) -> bool:
+        """Whether it has come, or will not come any more."""
+        return self._came.is_set()
+
+    def give(self, value: bool) -> None:
+        """This is the answer."""
+        self._value = value
+        self._came.set()
+
+    def fail(self, reason: str) -> None:
+        """There will be none."""
+        self._error = reason
+        self._came.set()
+
+    async def wait(self) -> bool:
+        """The answer; raises `ContainerError`."""
+        await self._came.wait()
+        if self._error:
+            raise ContainerError(self._error)
+        return self._value
 
 
 def _is_terminal(descriptor: int) -> bool:
-    return os.fstat(descriptor).st_rdev == _TERMINAL_MASTER
+    return posix.fstat(descriptor).st_rdev == _TERMINAL_MASTER
 
 
 def _describe(status: int) -> str:
-    code = os.waitstatus_to_exitcode(status)
+    code = posix.waitstatus_to_exitcode(status)
     if code == -signal.SIGKILL:
         return "was killed; when nobody asked for that, the machine was out of memory"
     return f"ended with {'exit code' if code >= 0 else 'signal'} {abs(code)}"

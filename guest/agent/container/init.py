@@ -9,14 +9,10 @@ and reaps whatever ends in the container. All three share one socket; `messages`
 
 from __future__ import annotations
 
-import contextlib
-import os
-import resource
-import signal
-import socket
+import _socket
+import posix
 import sys
-from importlib.machinery import BuiltinImporter, FrozenImporter
-from typing import NoReturn
+from _frozen_importlib import BuiltinImporter, FrozenImporter
 
 from guest.agent import syscalls
 from guest.agent.container import channel, rootfs
@@ -26,16 +22,22 @@ from guest.agent.container.oom import OomScore
 from guest.agent.container.service import serve
 from guest.agent.syscalls import Namespace
 
-_PR_SET_PDEATHSIG = 1
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import signal
+    from typing import NoReturn
+else:
+    import _signal as signal
+
 _BEGIN = b"b"
 _OPEN_FILES = 1024
 """The usual limit of open files; a program may raise its own. A much larger one breaks programs that close each."""
 
 
-def fork_launcher() -> tuple[int, socket.socket]:
+def fork_launcher() -> tuple[int, _socket.socket]:
     """Forks the launcher; returns its pid and the agent's end of the socket. The caller has one thread."""
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    pid = os.fork()
+    ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
+    pid = posix.fork()
     if pid:
         theirs.close()
         return pid, ours
@@ -44,12 +46,12 @@ def fork_launcher() -> tuple[int, socket.socket]:
         run_launcher(theirs)
     finally:
         # Not by way of sys.exit: nothing of the agent's is to run here.
-        os._exit(0)
+        posix._exit(0)
 
 
-def run_launcher(sock: socket.socket) -> None:
+def run_launcher(sock: _socket.socket) -> None:
     """The launcher's whole life: returns when the container has ended, or when the agent goes before there is one."""
-    with contextlib.suppress(OSError):  # The agent is gone, and nobody is left to tell.
+    try:
         received = channel.receive(sock, long_messages=True)
         if received is None or not isinstance(received[0], Setup):
             return
@@ -59,28 +61,30 @@ def run_launcher(sock: socket.socket) -> None:
             channel.send(sock, SetupFailed(str(error)))
         else:
             channel.send(sock, Ended(status))
+    except OSError:
+        return  # The agent is gone, and nobody is left to tell.
 
 
-def _watch_init(sock: socket.socket, setup: Setup) -> int:
+def _watch_init(sock: _socket.socket, setup: Setup) -> int:
     """Forks init and waits for its end; returns its status."""
-    syscalls.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    syscalls.end_with_parent()
     syscalls.unshare(Namespace.MOUNT | Namespace.PID | Namespace.IPC | Namespace.UTS)
-    may_begin, begin = os.pipe2(os.O_CLOEXEC)
-    pid = os.fork()
+    may_begin, begin = posix.pipe2(posix.O_CLOEXEC)
+    pid = posix.fork()
     if pid == 0:
-        os.close(begin)
+        posix.close(begin)
         _be_init(sock, setup, may_begin)
     # The agent believes the first of these only, so it has to come before any word of init's.
     channel.send(sock, Forked(pid))
-    os.write(begin, _BEGIN)
+    posix.write(begin, _BEGIN)
     channel.close_all((may_begin, begin))
-    return os.waitpid(pid, 0)[1]
+    return posix.waitpid(pid, 0)[1]
 
 
-def _be_init(sock: socket.socket, setup: Setup, may_begin: int) -> NoReturn:
+def _be_init(sock: _socket.socket, setup: Setup, may_begin: int) -> NoReturn:
     status = 1
     try:
-        if os.read(may_begin, 1) == _BEGIN:
+        if posix.read(may_begin, 1) == _BEGIN:
             _run_init(sock, setup)
         status = 0
     except Exception as error:
@@ -88,28 +92,28 @@ def _be_init(sock: socket.socket, setup: Setup, may_begin: int) -> NoReturn:
         _complain(repr(error))
     finally:
         # Not by way of sys.exit: nothing of the launcher's is to run here.
-        os._exit(status)
+        posix._exit(status)
 
 
-def _run_init(sock: socket.socket, setup: Setup) -> None:
+def _run_init(sock: _socket.socket, setup: Setup) -> None:
     _seal_imports()
     _reset_signals()
-    sock.set_inheritable(False)
+    posix.set_inheritable(sock.fileno(), False)
     # Init has the agent's high priority, commands have the normal one (sched(7), the reset-on-fork flag).
-    os.sched_setscheduler(0, os.SCHED_OTHER | os.SCHED_RESET_ON_FORK, os.sched_param(0))
-    os.setsid()
-    os.umask(0o022)
-    null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
-    os.dup2(null, 0)
-    os.close(null)
+    posix.sched_setscheduler(0, posix.SCHED_OTHER | posix.SCHED_RESET_ON_FORK, posix.sched_param(0))
+    posix.setsid()
+    posix.umask(0o022)
+    null = posix.open("/dev/null", posix.O_RDWR | posix.O_CLOEXEC)
+    posix.dup2(null, 0)
+    posix.close(null)
     try:
         oom_score = OomScore()
         rootfs.enter(setup)
-        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (min(_OPEN_FILES, most), most))
+        most = syscalls.most_open_files()
+        syscalls.limit_open_files(min(_OPEN_FILES, most), most)
         drop_privileges()
         # The kernel clears it when rights change.
-        syscalls.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        syscalls.end_with_parent()
     except OSError as error:
         channel.send(sock, SetupFailed(str(error)))
         return
@@ -123,7 +127,7 @@ def _seal_imports() -> None:
 
 
 def _reset_signals() -> None:
-    """Commands begin with the default actions; subprocess sees to the two that Python itself ignores.
+    """Commands begin with the default actions; `spawn` sees to the two that Python itself ignores.
 
     And without a handler, signals from inside the container do not reach its process 1 (pid_namespaces(7)).
     """
@@ -133,5 +137,7 @@ def _reset_signals() -> None:
 
 
 def _complain(text: str) -> None:
-    with contextlib.suppress(OSError):
-        os.write(2, f"boxlite: the container's init: {text}\n".encode(errors="backslashreplace"))
+    try:
+        posix.write(2, f"boxlite: the container's init: {text}\n".encode(errors="backslashreplace"))
+    except OSError:
+        return  # There is no console.

@@ -6,15 +6,18 @@ link in the image points at is then inside the container.
 
 from __future__ import annotations
 
-import contextlib
+import _socket
+import _stat as stat
 import errno
-import os
-import socket
-import stat
+import posix
 
 from guest.agent import syscalls
-from guest.agent.container.messages import Setup
+from guest.agent.files import exists, is_directory, make_directories
 from guest.agent.syscalls import MountFlag
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from guest.agent.container.messages import Setup
 
 _HARDENED = MountFlag.NO_SUID | MountFlag.NO_DEV | MountFlag.NO_EXEC
 
@@ -63,20 +66,22 @@ def enter(setup: Setup) -> None:
         _mask(path)
     for path in _READ_ONLY:
         _make_read_only(path)
-    socket.sethostname(setup.hostname)
+    _socket.sethostname(setup.hostname)
     write_names(setup.hostname, setup.machine_id)
-    with contextlib.suppress(FileExistsError):
-        os.symlink("/proc/mounts", "/etc/mtab")
+    try:
+        posix.symlink("/proc/mounts", "/etc/mtab")
+    except FileExistsError:
+        return
 
 
 def _mount_overlay(setup: Setup) -> None:
     upper, work = f"{setup.scratch}/upper", f"{setup.scratch}/work"
-    os.makedirs(upper, exist_ok=True)
-    os.makedirs(work, exist_ok=True)
+    make_directories(upper)
+    make_directories(work)
     # The upper layer's root is what the container sees as its root's owner and mode.
-    image = os.stat(setup.image)
-    os.chown(upper, image.st_uid, image.st_gid)
-    os.chmod(upper, stat.S_IMODE(image.st_mode))
+    image = posix.stat(setup.image)
+    posix.chown(upper, image.st_uid, image.st_gid)
+    posix.chmod(upper, stat.S_IMODE(image.st_mode))
     # No devices: root may make device nodes (Docker's capabilities have mknod), but they must open nothing.
     options = f"lowerdir={setup.image},upperdir={upper},workdir={work}"
     syscalls.mount("overlay", setup.root, "overlay", MountFlag.NO_DEV, options)
@@ -84,31 +89,33 @@ def _mount_overlay(setup: Setup) -> None:
 
 def _pivot(root: str) -> None:
     # Root over itself, then away with the lower one: no directory for the old root is needed (pivot_root(2), NOTES).
-    os.chdir(root)
+    posix.chdir(root)
     syscalls.pivot_root(".", ".")
     syscalls.unmount(".", syscalls.DETACH)
-    os.chdir("/")
+    posix.chdir("/")
 
 
 def _ensure_directory(path: str) -> None:
-    with contextlib.suppress(FileExistsError):
-        os.mkdir(path, 0o755)
-    if not stat.S_ISDIR(os.lstat(path).st_mode):
-        raise NotADirectoryError(errno.ENOTDIR, f"the image's {path} is no directory")
+    try:
+        posix.mkdir(path, 0o755)
+    except FileExistsError:
+        if stat.S_ISDIR(posix.lstat(path).st_mode):
+            return
+        raise NotADirectoryError(errno.ENOTDIR, f"the image's {path} is no directory") from None
 
 
 def _fill_dev() -> None:
     syscalls.mount("tmpfs", "/dev", "tmpfs", MountFlag.NO_SUID | MountFlag.NO_EXEC, "mode=755,size=64k")
     for name, (major, minor) in _DEVICES.items():
         path = f"/dev/{name}"
-        os.mknod(path, stat.S_IFCHR | 0o666, os.makedev(major, minor))
-        os.chmod(path, 0o666)
+        posix.mknod(path, stat.S_IFCHR | 0o666, posix.makedev(major, minor))
+        posix.chmod(path, 0o666)
         # A mount of its own, so that these nodes still work when /dev takes no devices any more.
         syscalls.mount(path, path, "", MountFlag.BIND)
     for name, target in _DEVICE_LINKS.items():
-        os.symlink(target, f"/dev/{name}")
+        posix.symlink(target, f"/dev/{name}")
     for directory in ("/dev/pts", "/dev/shm", "/dev/mqueue"):
-        os.mkdir(directory, 0o755)
+        posix.mkdir(directory, 0o755)
     terminals = "newinstance,ptmxmode=0666,mode=0620,gid=5"
     syscalls.mount("devpts", "/dev/pts", "devpts", MountFlag.NO_SUID | MountFlag.NO_EXEC, terminals)
     syscalls.mount("shm", "/dev/shm", "tmpfs", _HARDENED, "mode=1777,size=64m")
@@ -122,7 +129,7 @@ def _fill_dev() -> None:
 
 def _mask(path: str) -> None:
     try:
-        if os.path.isdir(path):
+        if is_directory(path):
             syscalls.mount("tmpfs", path, "tmpfs", _HARDENED | MountFlag.READ_ONLY)
         else:
             syscalls.mount("/dev/null", path, "", MountFlag.BIND)
@@ -145,7 +152,7 @@ def write_names(hostname: str, machine_id: str) -> None:
     """
     hosts = f"127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n127.0.1.1\t{hostname}\n"
     try:
-        os.makedirs("/etc", 0o755, exist_ok=True)
+        make_directories("/etc", 0o755)
     except FileExistsError:
         raise NotADirectoryError(errno.ENOTDIR, "the image's /etc is no directory") from None
     _replace("/etc/hostname", f"{hostname}\n")
@@ -157,9 +164,9 @@ def write_names(hostname: str, machine_id: str) -> None:
 def _replace(path: str, text: str) -> None:
     """Writes a file anew, whatever was there; a directory stays."""
     try:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(path)
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+        if exists(path):
+            posix.unlink(path)
+        fd = posix.open(path, posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL, 0o644)
     except (IsADirectoryError, FileExistsError, PermissionError):
         return
     with open(fd, "w") as file:

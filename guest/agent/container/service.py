@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-import os
+import posix
 import select
-import signal
-import socket
-import subprocess
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 
 from guest.agent.container import channel, rootfs
 from guest.agent.container.messages import (
@@ -17,7 +11,6 @@ from guest.agent.container.messages import (
     Exited,
     GroupGone,
     Rename,
-    Report,
     Signal,
     Signalled,
     Spawn,
@@ -27,23 +20,36 @@ from guest.agent.container.messages import (
     Terminate,
     Warm,
 )
-from guest.agent.container.oom import OomScore
 from guest.agent.container.spawn import CannotSpawn, spawn
+from guest.agent.container.users import Users
 from guest.agent.container.warming import warm
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import _socket
+    import signal
+    from collections.abc import Callable
+
+    from guest.agent.container.messages import Report
+    from guest.agent.container.oom import OomScore
+else:
+    import _signal as signal
 
 _GROUP_CHECK_MS = 1000
 """How often groups without a leader are looked at. Nearly always init reaps their last process, and knows at once; but
 one whose parent has left the group is reaped by that parent, and of this the kernel tells nobody else."""
 
 
-@dataclass(slots=True)
 class _Command:
-    process: subprocess.Popen[bytes]
-    stop_group_on_exit: bool
-    exited: bool = False
+    __slots__ = ("exited", "pid", "stop_group_on_exit")
+
+    def __init__(self, pid: int, stop_group_on_exit: bool) -> None:
+        self.pid = pid
+        self.stop_group_on_exit = stop_group_on_exit
+        self.exited = False
 
 
-def serve(sock: socket.socket, oom_score: OomScore) -> None:
+def serve(sock: _socket.socket, oom_score: OomScore) -> None:
     """Serves the agent until it goes away, or until nothing is left after `Terminate`.
 
     Raises OSError when the agent is gone, `MalformedMessage` when it does not keep to the protocol.
@@ -52,27 +58,30 @@ def serve(sock: socket.socket, oom_score: OomScore) -> None:
 
 
 class _Init:
-    def __init__(self, sock: socket.socket, oom_score: OomScore) -> None:
+    def __init__(self, sock: _socket.socket, oom_score: OomScore) -> None:
         self._socket = sock
+        self._users = Users()
         self._oom_score = oom_score
         self._commands: dict[int, _Command] = {}
         self._keys: dict[int, int] = {}  # of the commands whose first process lives, by its pid
         self._terminating = False
 
     def run(self) -> None:
+        requests, child_signals = self._socket.fileno(), _watch_children()
         poll = select.poll()
-        poll.register(self._socket, select.POLLIN)
-        with _child_signals() as child_signals:
-            poll.register(child_signals, select.POLLIN)
-            while True:
-                ready = dict(poll.poll(_GROUP_CHECK_MS if self._has_leaderless_group() else None))
-                if child_signals in ready:
-                    os.read(child_signals, 4096)
-                if self._socket.fileno() in ready and not self._handle_request():
-                    return
-                if not self._reap() and self._terminating:
-                    return
-                self._report_gone_groups()
+        poll.register(requests, select.POLLIN)
+        poll.register(child_signals, select.POLLIN)
+        while True:
+            ready = [
+                descriptor for descriptor, _ in poll.poll(_GROUP_CHECK_MS if self._has_leaderless_group() else None)
+            ]
+            if child_signals in ready:
+                posix.read(child_signals, 4096)
+            if requests in ready and not self._handle_request():
+                return
+            if not self._reap() and self._terminating:
+                return
+            self._report_gone_groups()
 
     def _handle_request(self) -> bool:
         received = channel.receive(self._socket, long_messages=True)
@@ -97,22 +106,21 @@ class _Init:
 
     def _spawn(self, request: Spawn, streams: list[int]) -> None:
         try:
-            with self._oom_score.normal():
-                started = spawn(request, streams)
+            with self._oom_score:
+                pid, terminal = spawn(request, streams, self._users)
         except CannotSpawn as failure:
             self._report(SpawnFailed(request.key, failure.error, failure.message[:1000]))
             return
         except (OSError, ValueError) as error:
             self._report(SpawnFailed(request.key, SpawnError.RESOURCES, f"cannot start the command: {error}"[:1000]))
             return
-        pid = started.process.pid
-        self._commands[request.key] = _Command(started.process, request.stop_group_on_exit)
+        self._commands[request.key] = _Command(pid, request.stop_group_on_exit)
         self._keys[pid] = request.key
-        terminal = [] if started.terminal is None else [started.terminal]
+        terminals = () if terminal is None else (terminal,)
         try:
-            self._report(Spawned(request.key, pid), terminal)
+            channel.send(self._socket, Spawned(request.key, pid), terminals)
         finally:
-            channel.close_all(terminal)
+            channel.close_all(terminals)
 
     def _answer(self, work: Callable[[], None]) -> None:
         try:
@@ -132,7 +140,7 @@ class _Init:
         """Collects every process that has ended. False when no process is left in the container."""
         while True:
             try:
-                pid, status = os.waitpid(-1, os.WNOHANG)
+                pid, status = posix.waitpid(-1, posix.WNOHANG)
             except ChildProcessError:
                 return False
             if pid == 0:
@@ -144,11 +152,10 @@ class _Init:
     def _end(self, key: int, status: int) -> None:
         command = self._commands[key]
         command.exited = True
-        # What Popen would have set, had it done the waiting: so that it never waits for a pid that is somebody else's.
-        command.process.returncode = os.waitstatus_to_exitcode(status)
-        self._report(Exited(key, status))
-        if command.stop_group_on_exit:
-            self._signal_group(key, signal.SIGKILL)
+        group_gone = not self._signal_group(key, signal.SIGKILL if command.stop_group_on_exit else 0)
+        if group_gone:
+            del self._commands[key]
+        self._report(Exited(key, status, group_gone))
 
     def _has_leaderless_group(self) -> bool:
         return len(self._commands) > len(self._keys)
@@ -164,31 +171,25 @@ class _Init:
         if command is None:
             return False
         try:
-            os.killpg(command.process.pid, number)
+            posix.killpg(command.pid, number)
         except ProcessLookupError:
             return False
         return True
 
-    def _report(self, report: Report, descriptors: list[int] | None = None) -> None:
-        channel.send(self._socket, report, descriptors or [])
+    def _report(self, report: Report) -> None:
+        channel.send(self._socket, report)
 
 
 def _signal_all(number: int) -> None:
     try:
-        os.kill(-1, number)
+        posix.kill(-1, number)
     except ProcessLookupError:
         return  # Nobody is left.
 
 
-@contextmanager
-def _child_signals() -> Iterator[int]:
-    """A descriptor that turns readable when a child has ended."""
-    reader, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-    previous = signal.signal(signal.SIGCHLD, lambda number, frame: None)
+def _watch_children() -> int:
+    """A descriptor that turns readable when a child has ended, for as long as this process lives."""
+    reader, writer = posix.pipe2(posix.O_NONBLOCK | posix.O_CLOEXEC)
+    signal.signal(signal.SIGCHLD, lambda number, frame: None)
     signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
-    try:
-        yield reader
-    finally:
-        signal.set_wakeup_fd(-1)
-        signal.signal(signal.SIGCHLD, previous)
-        channel.close_all((reader, writer))
+    return reader

@@ -2,142 +2,162 @@
 
 from __future__ import annotations
 
+import _stat as stat
 import errno
 import fcntl
-import os
-import stat
-import struct
-import subprocess
-import termios
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import posix
+import sys
 
-from guest.agent.container.messages import Spawn, SpawnError
-from guest.agent.container.users import Identity, UnknownUser, find_identity, read_database
+from guest.agent import syscalls
+from guest.agent.container.messages import SpawnError
+from guest.agent.container.users import UnknownUser
+from guest.agent.files import fsdecode, fsencode
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import signal
+    from collections.abc import Iterator, Sequence
+    from typing import Any
+
+    from guest.agent.container.messages import Spawn
+    from guest.agent.container.users import Identity, Users
+
+    Actions = list[tuple[Any, ...]]
+else:
+    import _signal as signal
 
 DEFAULT_PATH = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 """Docker's PATH for images that set none."""
 
-# From asm-generic/ioctls.h: unlock a terminal's slave side, and open it.
+# From asm-generic/ioctls.h: a terminal's size; unlock its slave side, and open it.
+_TIOCSWINSZ = 0x5414
 _TIOCSPTLCK = 0x40045431
 _TIOCGPTPEER = 0x5441
 
 _RESOURCE_ERRORS = {errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ENOSPC}
 _MISSING = {errno.ENOENT, errno.ENOTDIR}
 
+_IGNORED_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)
+
 
 class CannotSpawn(Exception):
-    """The command could not be started; `error` says of which kind the reason is."""
+    """The command could not be started; `error` says of which kind the reason is (`SpawnError`)."""
 
-    def __init__(self, error: SpawnError, message: str) -> None:
+    def __init__(self, error: str, message: str) -> None:
         super().__init__(message)
         self.error = error
         self.message = message
 
 
-@dataclass(frozen=True, slots=True)
-class Started:
-    """A running command. `terminal` is the master side of its terminal, if it has one."""
-
-    process: subprocess.Popen[bytes]
-    terminal: int | None
-
-
-def spawn(request: Spawn, streams: Sequence[int]) -> Started:
+def spawn(request: Spawn, streams: Sequence[int], users: Users) -> tuple[int, int | None]:
     """Executes the command in a session and process group of its own; raises `CannotSpawn`.
 
-    Only the three streams are inherited: every other descriptor of this process is close-on-exec.
+    Returns its pid, and the master side of its terminal, if it has one. Only the three streams are inherited: every
+    other descriptor of this process is close-on-exec. This process's own directory becomes the command's.
     """
-    identity = _identity(request.user)
-    _check_directory(request.cwd)
+    try:
+        identity = users.find(request.user)
+    except UnknownUser as error:
+        raise CannotSpawn(SpawnError.USER, str(error)) from None
+    try:
+        posix.chdir(request.cwd)
+    except OSError as error:
+        path = fsdecode(request.cwd)
+        raise CannotSpawn(SpawnError.WORKDIR, f"working directory {path!r}: {error.strerror}") from None
     if not request.terminal:
-        return Started(execute(request, identity, streams, None), None)
+        _hand_over(streams, identity.uid)
+        return execute(request, identity, [(posix.POSIX_SPAWN_DUP2, fd, at) for at, fd in enumerate(streams)]), None
     try:
         master, slave = _open_terminal(request, identity)
     except OSError as error:
         raise CannotSpawn(SpawnError.RESOURCES, f"no terminal for the command: {error.strerror}") from None
     try:
-        return Started(execute(request, identity, (slave, slave, slave), _take_terminal), master)
+        return execute(request, identity, _terminal_actions(slave)), master
     except BaseException:
-        os.close(master)
+        posix.close(master)
         raise
     finally:
-        os.close(slave)
+        posix.close(slave)
 
 
 def environment(request: Spawn, home: str, hostname: str) -> dict[bytes, bytes]:
     """The command's environment: what was asked for, over what Docker adds."""
-    defaults = {b"PATH": DEFAULT_PATH, b"HOSTNAME": os.fsencode(hostname), b"HOME": os.fsencode(home)}
+    defaults = {b"PATH": DEFAULT_PATH, b"HOSTNAME": fsencode(hostname), b"HOME": fsencode(home)}
     if request.terminal:
         defaults[b"TERM"] = b"xterm"
-    wanted = (os.fsencode(variable).partition(b"=") for variable in request.env)
+    wanted = (variable.partition(b"=") for variable in request.env)
     return defaults | {name: value for name, _, value in wanted}
 
 
-def _identity(user: str) -> Identity:
+def execute(request: Spawn, identity: Identity, actions: Actions) -> int:
+    """Executes the command with these ids, after what is to be done with its descriptors; raises `CannotSpawn`."""
+    variables = environment(request, identity.home, posix.uname().nodename)
+    posix.setgroups(identity.groups)
+    if (identity.uid, identity.gid) == (0, 0):
+        return _spawn_first(request.argv, variables, actions)
     try:
-        return find_identity(user, read_database("/etc/passwd"), read_database("/etc/group"))
-    except UnknownUser as error:
-        raise CannotSpawn(SpawnError.USER, str(error)) from None
+        _become(identity)
+        return _spawn_first(request.argv, variables, actions)
+    finally:
+        _become_root()
 
 
-def _check_directory(path: str) -> None:
-    try:
-        if stat.S_ISDIR(os.stat(path).st_mode):
-            return
-        reason = os.strerror(errno.ENOTDIR)
-    except OSError as error:
-        reason = error.strerror or str(error)
-    raise CannotSpawn(SpawnError.WORKDIR, f"working directory {path!r}: {reason}")
+def _spawn_first(argv: list[bytes], variables: dict[bytes, bytes], actions: Actions) -> int:
+    """Executes the first program of the name that can be; which errors lead on to the next one is in execvp(3)."""
+    failure = OSError(errno.ENOENT, posix.strerror(errno.ENOENT))
+    for program in _programs(argv[0], variables[b"PATH"]):
+        try:
+            # The child has this process's memory until it executes (CLONE_VFORK): several times faster than a fork.
+            return posix.posix_spawn(
+                program, argv, variables, file_actions=actions, setsid=True, setsigdef=_IGNORED_BY_PYTHON
+            )
+        except OSError as error:
+            if error.errno == errno.EACCES or (error.errno in _MISSING and failure.errno != errno.EACCES):
+                failure = error
+            elif error.errno not in _MISSING:
+                raise _explain(error, argv[0]) from None
+    raise _explain(failure, argv[0])
 
 
-def execute(
-    request: Spawn, identity: Identity, streams: Sequence[int], in_child: Callable[[], None] | None
-) -> subprocess.Popen[bytes]:
-    """Executes the command with these ids and streams, and `in_child` before it; raises `CannotSpawn`."""
-    changes_ids = (identity.uid, identity.gid) != (0, 0)
-    if changes_ids:
-        _hand_over(streams, identity.uid)
-    else:
-        # Nothing to change in the child, so that subprocess uses vfork, which is several times faster.
-        os.setgroups(identity.groups)
-    try:
-        return subprocess.Popen(
-            [os.fsencode(argument) for argument in request.argv],
-            stdin=streams[0],
-            stdout=streams[1],
-            stderr=streams[2],
-            cwd=os.fsencode(request.cwd),
-            env=environment(request, identity.home, os.uname().nodename),
-            start_new_session=True,
-            umask=0o022,
-            close_fds=False,
-            preexec_fn=in_child,
-            user=identity.uid if changes_ids else None,
-            group=identity.gid if changes_ids else None,
-            extra_groups=identity.groups if changes_ids else None,
-        )
-    except OSError as error:
-        raise _explain(error, request) from None
-    except subprocess.SubprocessError as error:
-        raise CannotSpawn(SpawnError.RESOURCES, f"cannot prepare the process: {error}") from None
+def _programs(name: bytes, path: bytes) -> Iterator[bytes]:
+    """Where the program may be: every attempt to execute one is a process."""
+    if b"/" in name:
+        yield name
+        return
+    for directory in path.split(b":"):
+        place = directory + b"/" + name if directory else name  # An empty one is the current directory.
+        if posix.access(place, posix.F_OK):
+            yield place
+
+
+def _become(identity: Identity) -> None:
+    """Takes the identity for the child to inherit. Root stays the saved user, so that this process can go back.
+
+    A child has no way back: executing a program forgets the saved ids, and with them every capability (execve(2)).
+    """
+    posix.setresgid(identity.gid, identity.gid, 0)
+    posix.setresuid(identity.uid, identity.uid, 0)
+
+
+def _become_root() -> None:
+    posix.setresuid(0, 0, 0)
+    posix.setresgid(0, 0, 0)
+    syscalls.end_with_parent()
 
 
 def _hand_over(streams: Sequence[int], uid: int) -> None:
     # So that the command can open /dev/stdout: that opens the pipe anew, by its owner and mode. Docker does so too.
-    for stream in streams:
-        if stat.S_ISFIFO(os.fstat(stream).st_mode):
-            os.fchown(stream, uid, -1)
+    for stream in streams if uid else ():
+        if stat.S_ISFIFO(posix.fstat(stream).st_mode):
+            posix.fchown(stream, uid, -1)
 
 
-def _explain(error: OSError, request: Spawn) -> CannotSpawn:
-    name = request.argv[0]
+def _explain(error: OSError, program: bytes) -> CannotSpawn:
+    name = fsdecode(program)
     if error.errno in _RESOURCE_ERRORS:
         return CannotSpawn(SpawnError.RESOURCES, f"cannot start a process: {error.strerror}")
     if error.errno == errno.E2BIG:
         return CannotSpawn(SpawnError.TOO_LONG, "arguments and environment are longer than the kernel takes")
-    if error.filename == os.fsencode(request.cwd) and error.filename != os.fsencode(name):
-        return CannotSpawn(SpawnError.WORKDIR, f"working directory {request.cwd!r}: {error.strerror}")
     if error.errno in _MISSING and "/" not in name:
         return CannotSpawn(SpawnError.NOT_FOUND, f"{name}: command not found")
     kind = SpawnError.NOT_FOUND if error.errno in _MISSING else SpawnError.NOT_EXECUTABLE
@@ -145,17 +165,20 @@ def _explain(error: OSError, request: Spawn) -> CannotSpawn:
 
 
 def _open_terminal(request: Spawn, identity: Identity) -> tuple[int, int]:
-    master = os.open("/dev/pts/ptmx", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
+    master = posix.open("/dev/pts/ptmx", posix.O_RDWR | posix.O_NOCTTY | posix.O_CLOEXEC)
     try:
-        fcntl.ioctl(master, _TIOCSPTLCK, struct.pack("i", 0))
-        fcntl.ioctl(master, termios.TIOCSWINSZ, struct.pack("HHHH", request.rows, request.columns, 0, 0))
-        slave: int = fcntl.ioctl(master, _TIOCGPTPEER, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
+        size = (request.rows, request.columns, 0, 0)
+        fcntl.ioctl(master, _TIOCSPTLCK, bytes(4))
+        fcntl.ioctl(master, _TIOCSWINSZ, b"".join([value.to_bytes(2, sys.byteorder) for value in size]))
+        slave: int = fcntl.ioctl(master, _TIOCGPTPEER, posix.O_RDWR | posix.O_NOCTTY | posix.O_CLOEXEC)
     except BaseException:
-        os.close(master)
+        posix.close(master)
         raise
-    os.fchown(slave, identity.uid, -1)
+    posix.fchown(slave, identity.uid, -1)
     return master, slave
 
 
-def _take_terminal() -> None:
-    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+def _terminal_actions(slave: int) -> Actions:
+    # The first terminal that a session's leader opens by name becomes its controlling one (tty(4)).
+    by_name = (posix.POSIX_SPAWN_OPEN, 0, f"/proc/self/fd/{slave}", posix.O_RDWR, 0)
+    return [by_name, (posix.POSIX_SPAWN_DUP2, 0, 1), (posix.POSIX_SPAWN_DUP2, 0, 2)]

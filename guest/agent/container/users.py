@@ -5,10 +5,13 @@ The files are the image's, so they are read by hand and with care: no name servi
 
 from __future__ import annotations
 
-import os
-import stat
-from collections.abc import Iterator
-from dataclasses import dataclass
+import _stat as stat
+import posix
+import time
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 MAX_DATABASE = 4 << 20
 """Bytes of /etc/passwd or /etc/group that are read."""
@@ -16,19 +19,47 @@ MAX_DATABASE = 4 << 20
 _MAX_ID = 2**31 - 1
 _MAX_GROUPS = 1024
 
+_MAX_KNOWN = 64
+_SETTLED_NS = 1_000_000_000
+"""Of a file that changed within the last second, another change may not show in its times, whose steps are coarse."""
+
 
 class UnknownUser(LookupError):
     """The user or group is not in the container's files, and is not a number in range."""
 
 
-@dataclass(frozen=True, slots=True)
 class Identity:
     """The ids a command runs with. `groups` are the supplementary ones, the primary first."""
 
-    uid: int
-    gid: int
-    groups: tuple[int, ...]
-    home: str
+    __slots__ = ("gid", "groups", "home", "uid")
+
+    def __init__(self, uid: int, gid: int, groups: tuple[int, ...], home: str) -> None:
+        self.uid = uid
+        self.gid = gid
+        self.groups = groups
+        self.home = home
+
+
+class Users:
+    """Finds identities, and reads the files again only after they have changed: software emulation makes that dear."""
+
+    def __init__(self, passwd: str = "/etc/passwd", group: str = "/etc/group") -> None:
+        self._files = passwd, group
+        self._versions: list[tuple[int, ...]] = []
+        self._known: dict[str, Identity] = {}
+
+    def find(self, user: str) -> Identity:
+        """See `find_identity`."""
+        versions = [_version(path) for path in self._files]
+        if versions != self._versions or len(self._known) >= _MAX_KNOWN:
+            self._versions = versions
+            self._known.clear()
+        identity = self._known.get(user)
+        if identity is None:
+            identity = find_identity(user, *map(read_database, self._files))
+            if all(map(_is_settled, versions)):
+                self._known[user] = identity
+        return identity
 
 
 def find_identity(user: str, passwd: bytes, group: bytes) -> Identity:
@@ -38,46 +69,52 @@ def find_identity(user: str, passwd: bytes, group: bytes) -> Identity:
     explicit group replaces the supplementary groups. Raises `UnknownUser`.
     """
     user_part, _, group_part = user.partition(":")
-    account = _find_account(user_part or "0", passwd)
+    name, uid, gid, home = _find_account(user_part or "0", passwd)
     if group_part:
         gid = _find_group(group_part, group)
-        return Identity(account.uid, gid, (gid,), account.home)
-    members = (gid for _, gid, names in _group_entries(group) if account.name is not None and account.name in names)
-    groups = dict.fromkeys((account.gid, *members))
-    return Identity(account.uid, account.gid, tuple(groups)[:_MAX_GROUPS], account.home)
+        return Identity(uid, gid, (gid,), home)
+    members = (member for _, member, names in _group_entries(group) if name is not None and name in names)
+    groups = dict.fromkeys((gid, *members))
+    return Identity(uid, gid, tuple(groups)[:_MAX_GROUPS], home)
 
 
 def read_database(path: str) -> bytes:
     """The first `MAX_DATABASE` bytes of a regular file; nothing where there is none."""
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
+        fd = posix.open(path, posix.O_RDONLY | posix.O_NONBLOCK | posix.O_NOCTTY)
     except OSError:
         return b""
     try:
-        return os.read(fd, MAX_DATABASE) if stat.S_ISREG(os.fstat(fd).st_mode) else b""
+        return posix.read(fd, MAX_DATABASE) if stat.S_ISREG(posix.fstat(fd).st_mode) else b""
     finally:
-        os.close(fd)
+        posix.close(fd)
 
 
-@dataclass(frozen=True, slots=True)
-class _Account:
-    name: str | None
-    uid: int
-    gid: int
-    home: str
+def _version(path: str) -> tuple[int, ...]:
+    """What differs when the file has changed; the time is last, 0 where there is no file."""
+    try:
+        status = posix.stat(path)
+    except OSError:
+        return (0,)
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
-def _find_account(user: str, passwd: bytes) -> _Account:
+def _is_settled(version: tuple[int, ...]) -> bool:
+    return time.time_ns() - version[-1] > _SETTLED_NS
+
+
+def _find_account(user: str, passwd: bytes) -> tuple[str | None, int, int, str]:
+    """Name, uid, gid and home."""
     wanted_uid = _wanted_id(user)
     for fields in _entries(passwd, 6):
         uid, gid = _id(fields[2]), _id(fields[3])
         if uid is None or gid is None:
             continue
         if uid == wanted_uid if wanted_uid is not None else fields[0] == user:
-            return _Account(fields[0], uid, gid, fields[5] or "/")
+            return fields[0], uid, gid, fields[5] or "/"
     if wanted_uid is None:
         raise UnknownUser(f"no user {user!r} in the container's /etc/passwd")
-    return _Account(None, wanted_uid, 0, "/")
+    return None, wanted_uid, 0, "/"
 
 
 def _find_group(wanted: str, group: bytes) -> int:

@@ -5,15 +5,14 @@ Nothing of the image is executed here: a process of the image in the template wo
 
 from __future__ import annotations
 
-import contextlib
-import os
-import stat
-import struct
+import _stat as stat
+import posix
 
 from guest.agent import syscalls
 from guest.agent.container.messages import Spawn
 from guest.agent.container.spawn import execute
 from guest.agent.container.users import Identity
+from guest.agent.files import fsencode
 
 FILES = (
     "/etc/passwd",
@@ -46,17 +45,19 @@ EXITS = {
 
 def warm() -> None:
     """Has the usual files of the image in memory, and runs a program that is not the image's and does nothing."""
-    root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    root = posix.open("/", posix.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
     try:
         for path in FILES:
             # The image may have it or not, and be as odd there as it likes.
-            with contextlib.suppress(OSError):
+            try:
                 read_within(root, path)
+            except OSError:
+                continue
     finally:
-        os.close(root)
-    machine = os.uname().machine
+        posix.close(root)
+    machine = posix.uname().machine
     if machine in EXITS:
-        with open(os.memfd_create("nothing", os.MFD_CLOEXEC), "wb", buffering=0) as program:
+        with open(posix.memfd_create("nothing", posix.MFD_CLOEXEC), "wb", buffering=0) as program:
             program.write(nothing(*EXITS[machine]))
             for _ in range(_ROUNDS):
                 _run(f"/proc/self/fd/{program.fileno()}")
@@ -66,9 +67,17 @@ def nothing(machine: int, code: bytes) -> bytes:
     """The smallest program: an ELF file of one segment that holds this code (elf(5))."""
     size = _HEADERS + len(code)
     identification = b"\x7fELF\2\1\1".ljust(16, b"\0")
-    header = struct.pack("<HHIQQQIHHHHHH", 2, machine, 1, _BASE + _HEADERS, 64, 0, 0, 64, 56, 1, 0, 0, 0)
-    segment = struct.pack("<IIQQQQQQ", 1, 5, 0, _BASE, _BASE, size, size, 0x1000)
+    header = _pack(
+        (2, 2), (2, machine), (4, 1), (8, _BASE + _HEADERS), (8, 64), (8, 0), (4, 0), (2, 64), (2, 56), (2, 1)
+    )
+    header += bytes(6)  # There are no sections.
+    segment = _pack((4, 1), (4, 5), (8, 0), (8, _BASE), (8, _BASE), (8, size), (8, size), (8, 0x1000))
     return identification + header + segment + code
+
+
+def _pack(*numbers: tuple[int, int]) -> bytes:
+    """Numbers as ELF has them here, each after its length in bytes."""
+    return b"".join([value.to_bytes(length, "little") for length, value in numbers])
 
 
 def read_within(root: int, path: str) -> int:
@@ -77,22 +86,19 @@ def read_within(root: int, path: str) -> int:
     Only of this one: /proc has files whose first reader makes up a secret of the kernel's, the boot id for one, and
     that would then be the same in all clones.
     """
-    descriptor = syscalls.open_within(root, path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
+    descriptor = syscalls.open_within(root, path, posix.O_RDONLY | posix.O_NONBLOCK | posix.O_NOCTTY)
     try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        if not stat.S_ISREG(posix.fstat(descriptor).st_mode):
             return 0
         buffer, total = bytearray(_CHUNK), 0
-        while total < MAX_FILE and (count := os.readv(descriptor, [buffer])):
+        while total < MAX_FILE and (count := posix.readv(descriptor, [buffer])):
             total += count
         return total
     finally:
-        os.close(descriptor)
+        posix.close(descriptor)
 
 
 def _run(program: str) -> None:
-    request = Spawn(0, [program], [], "/", "", 0, 0, False, False)
-    null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
-    try:
-        execute(request, Identity(0, 0, (0,), "/"), (null, null, null), None).wait()
-    finally:
-        os.close(null)
+    request = Spawn(0, [fsencode(program)], [], b"/", "", 0, 0, False, False)
+    pid = execute(request, Identity(0, 0, (0,), "/"), [])
+    posix.waitpid(pid, 0)

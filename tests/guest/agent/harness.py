@@ -1,23 +1,24 @@
-"""The agent on this host: its container in namespaces of its own, its portal over a socket pair."""
+"""The agent on this host: a process of its own, its container in namespaces, its portal over socket pairs."""
 
 from __future__ import annotations
 
 import asyncio
 import itertools
+import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 from grpclib.client import Channel
 from grpclib.protocol import H2Protocol
 
-from guest.agent.server import Agent
 from proto import greeting
 from proto.boxlite.v1 import (
     ContainerInitRequest,
@@ -38,6 +39,7 @@ T = TypeVar("T")
 DEADLINE = 20
 """Seconds after which a test has hung."""
 
+HOLD = 40.0
 UNLIMITED = 1 << 40
 LAUNCHER = """
 import os, socket
@@ -63,34 +65,6 @@ def make_image(directory: Path) -> Path:
     (directory / "etc/passwd").write_text(PASSWD)
     (directory / "etc/group").write_text(GROUP)
     return directory
-
-
-@dataclass
-class Machine:
-    """Remembers what the Guest service did to the machine."""
-
-    calls: list[Any] = field(default_factory=list)
-    broken: dict[str, Exception] = field(default_factory=dict)
-
-    def set_clock(self, unix_time_ns: int) -> None:
-        self._note("set_clock", unix_time_ns)
-
-    def add_entropy(self, data: bytes) -> None:
-        self._note("add_entropy", data)
-
-    def mount_disk(self, serial: str, *, read_only: bool) -> None:
-        self._note("mount_disk", serial, read_only)
-
-    def unmount_disks(self) -> None:
-        self._note("unmount_disks")
-
-    def set_network_addresses(self, address: bytes) -> None:
-        self._note("set_network_addresses", address)
-
-    def _note(self, name: str, *arguments: object) -> None:
-        self.calls.append((name, *arguments))
-        if name in self.broken:
-            raise self.broken[name]
 
 
 @dataclass
@@ -196,10 +170,10 @@ def start(*argv: str | bytes, **options: Any) -> ExecStart:
 class Rig:
     """An agent that serves, and the means to connect to it."""
 
-    agent: Agent
-    machine: Machine
-    serving: asyncio.Task[None]
-    _connections: asyncio.Queue[socket.socket]
+    process: subprocess.Popen[bytes]
+    _launcher: subprocess.Popen[bytes]
+    _control: socket.socket
+    _log: Path
 
     def connect(self) -> Host:
         """A new connection, which the agent serves after the ones before."""
@@ -207,14 +181,32 @@ class Rig:
 
     def connect_socket(self) -> socket.socket:
         ours, theirs = socket.socketpair()
-        for end in (ours, theirs):
-            end.setblocking(False)
-        self._connections.put_nowait(theirs)
+        with theirs:
+            for end in (ours, theirs):
+                end.setblocking(False)
+            socket.send_fds(self._control, [b"c"], [theirs.fileno()])
         return ours
+
+    @property
+    def machine_calls(self) -> list[str]:
+        """What the Guest service did to the machine."""
+        return self._log.read_text().splitlines()
+
+    def kill_container(self) -> None:
+        """Ends the container's init, and with it all that runs there."""
+        launcher = self._launcher.pid
+        (init,) = Path(f"/proc/{launcher}/task/{launcher}/children").read_text().split()
+        os.kill(int(init), signal.SIGKILL)
+
+    async def ended(self) -> None:
+        """Waits until the agent is done, as after Shutdown."""
+        assert await asyncio.to_thread(self.process.wait, DEADLINE) == 0
 
 
 @contextmanager
-def launcher(scratch: Path, *, fresh: bool = True) -> Iterator[tuple[socket.socket, subprocess.Popen[bytes]]]:
+def launcher(
+    scratch: Path, *, fresh: bool = True, ends_with: int = 0
+) -> Iterator[tuple[socket.socket, subprocess.Popen[bytes]]]:
     """A launcher as a process of its own, with a fresh tmpfs on `scratch` that goes with it."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     script = ('mount -t tmpfs scratch "$1" && ' if fresh else "") + 'exec "$2" -c "$3"'
@@ -224,7 +216,7 @@ def launcher(scratch: Path, *, fresh: bool = True) -> Iterator[tuple[socket.sock
         theirs.close()
         try:
             yield ours, process
-            assert process.wait(DEADLINE) == 0
+            assert process.wait(DEADLINE) == ends_with
         finally:
             process.kill()
             process.wait()
@@ -232,7 +224,7 @@ def launcher(scratch: Path, *, fresh: bool = True) -> Iterator[tuple[socket.sock
 
 @asynccontextmanager
 async def running_agent(
-    directory: Path, image: Path, *, initialised: bool = True, scratch: Path | None = None
+    directory: Path, image: Path, *, initialised: bool = True, scratch: Path | None = None, hold: float = HOLD
 ) -> AsyncIterator[Rig]:
     """An agent whose container is built of this image, unless asked not to, and of this scratch disk or a fresh one."""
     disks, root = directory / "disks", directory / "root"
@@ -244,28 +236,42 @@ async def running_agent(
             (disks / name).symlink_to(target)
         else:
             (disks / name).mkdir()
-    with launcher(disks / "scratch", fresh=scratch is None) as (sock, _):
-        machine = Machine()
-        agent = Agent(sock, machine, disks=str(disks), root=str(root))
-        connections: asyncio.Queue[socket.socket] = asyncio.Queue()
+    with (
+        launcher(disks / "scratch", fresh=scratch is None) as (sock, launched),
+        _agent(sock, disks, root, directory / "machine", hold) as (process, control),
+    ):
+        rig = Rig(process, launched, control, directory / "machine")
+        if initialised:
+            host = rig.connect()
+            await host.container.init(
+                ContainerInitRequest(image_disk="image", scratch_disk="scratch", hostname="tested")
+            )
+            host.close()
+        yield rig
 
-        async def connect() -> int:
-            return (await connections.get()).detach()
 
-        serving = asyncio.create_task(agent.serve(connect, lambda: None))
-        rig = Rig(agent, machine, serving, connections)
+@contextmanager
+def _agent(
+    sock: socket.socket, disks: Path, root: Path, log: Path, hold: float
+) -> Iterator[tuple[subprocess.Popen[bytes], socket.socket]]:
+    """The agent's process, and the socket by which it gets its connections. It ends with the block, without error."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    log.touch()
+    with ours:
+        passed = (sock.fileno(), theirs.fileno())
+        arguments = [*map(str, passed), str(disks), str(root), str(log), str(hold)]
+        # Without site-packages, as in a machine.
+        command = [sys.executable, "-S", "-m", "tests.guest.agent.child", *arguments]
+        process = subprocess.Popen(command, pass_fds=passed, cwd=Path(__file__).parents[3])
+        theirs.close()
+        sock.close()
         try:
-            if initialised:
-                host = rig.connect()
-                await host.container.init(
-                    ContainerInitRequest(image_disk="image", scratch_disk="scratch", hostname="tested")
-                )
-                host.close()
-            yield rig
+            yield process, ours
+            ours.close()
+            assert process.wait(DEADLINE) == 0
         finally:
-            serving.cancel()
-            await asyncio.gather(serving, return_exceptions=True)
-            await agent.container.stop(0)
+            process.kill()
+            process.wait()
 
 
 class Shared:

@@ -10,8 +10,12 @@ from hypothesis import strategies as st
 
 from guest.agent.command import MAX_ARGUMENTS, Refused, spawn_request
 from guest.agent.container.messages import decode, encode
-from proto.boxlite.v1 import StartFailure, TtySize
-from tests.guest.agent.harness import start
+from proto.lean.messages import ExecStart, StartFailure, TtySize
+
+
+def start(*argv: bytes, **options: Any) -> ExecStart:
+    """A start request that nothing speaks against, but for the options."""
+    return ExecStart(**{"execution_id": "name", "argv": list(argv), "cwd": b"/"} | options)
 
 
 @pytest.mark.parametrize(
@@ -38,15 +42,15 @@ from tests.guest.agent.harness import start
 )
 def test_what_breaks_the_protocol_is_refused_as_invalid(options: dict[str, Any]) -> None:
     with pytest.raises(Refused) as refused:
-        spawn_request(start("true", **options), 1)
-    assert refused.value.reason is StartFailure.INVALID
+        spawn_request(start(b"true", **options), 1)
+    assert refused.value.reason == StartFailure.INVALID
     assert refused.value.message
 
 
 def test_more_arguments_than_the_kernel_takes_are_refused_before_they_travel() -> None:
     with pytest.raises(Refused) as refused:
-        spawn_request(start("echo", *[b"x" * 1000] * (MAX_ARGUMENTS // 1000)), 1)
-    assert refused.value.reason is StartFailure.TOO_LONG
+        spawn_request(start(b"echo", *[b"x" * 1000] * (MAX_ARGUMENTS // 1000)), 1)
+    assert refused.value.reason == StartFailure.TOO_LONG
 
 
 _TEXT = st.binary(max_size=50).map(lambda text: text.replace(b"\0", b"."))
@@ -56,7 +60,7 @@ _TEXT = st.binary(max_size=50).map(lambda text: text.replace(b"\0", b"."))
 def test_every_other_byte_reaches_the_command(arguments: list[bytes], variables: list[tuple[bytes, bytes]]) -> None:
     """Arguments and values need be no text of any encoding."""
     env = [b"N" + name.replace(b"=", b"") + b"=" + value for name, value in variables]
-    request = spawn_request(start("echo", *arguments, env=env), 7)
+    request = spawn_request(start(b"echo", *arguments, env=env), 7)
     assert decode(encode(request)) == request
-    assert [item.encode(errors="surrogateescape") for item in request.argv] == [b"echo", *arguments]
-    assert [item.encode(errors="surrogateescape") for item in request.env] == env
+    assert request.argv == [b"echo", *arguments]
+    assert request.env == env

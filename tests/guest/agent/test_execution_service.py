@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import zlib
-from collections.abc import AsyncIterator
-from typing import Any
+from collections.abc import AsyncGenerator, AsyncIterator
+from typing import Any, cast
 
 import pytest
 from grpclib.const import Status
@@ -452,6 +453,22 @@ def test_the_command_runs_on_when_its_stream_breaks_and_can_be_attached_to(box: 
     run, exited = box(scenario)
     assert run.stdout == b"e\ntwo\n"
     assert exited == run.exited
+
+
+@pytest.mark.parametrize("events_read", [1, 2, 20])
+def test_a_host_that_resets_its_stream_while_the_agent_sends_holds_nothing_up(box: Shared, events_read: int) -> None:
+    """The output is more than the window of HTTP/2 has room for, so that the agent is in the middle of sending."""
+
+    async def scenario(host: Host) -> Exited:
+        request = start("head", "-c", str(8 << 20), "/dev/zero")
+        async with contextlib.aclosing(cast(AsyncGenerator[ExecEvent, None], host.exec(request))) as events:
+            for _ in range(events_read):
+                await anext(events)
+            await asyncio.sleep(0.1)
+        return await host.execution.wait(WaitRequest(execution_id=request.execution_id))
+
+    exited = box(scenario)
+    assert (exited.exit_code, exited.stdout_end) == (0, 8 << 20)
 
 
 def test_without_a_host_the_output_does_not_hold_the_command_up_and_the_gap_shows(box: Shared) -> None:

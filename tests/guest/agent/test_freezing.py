@@ -12,6 +12,7 @@ from grpclib.exceptions import GRPCError
 
 from guest.agent.container.client import ContainerError
 from guest.agent.guest_service import GuestService
+from guest.agent.rpc.calls import Status as LeanStatus
 from proto.boxlite.v1 import (
     ContainerInitRequest,
     FreezeRequest,
@@ -23,26 +24,32 @@ from proto.boxlite.v1 import (
     SetClockRequest,
     ShutdownRequest,
 )
-from tests.guest.agent.harness import Host, Machine, make_image, run_async, running_agent
-from tests.guest.agent.test_guest_service import Container, status_of
+from proto.lean import messages as lean
+from tests.guest.agent.harness import Host, make_image, run_async, running_agent
+from tests.guest.agent.looping import run
+from tests.guest.agent.test_guest_service import Container, Machine, status_of
 
 MACHINE_ID = "0123456789abcdef" * 2
-REQUEST = RestoreRequest(
+REQUEST = lean.RestoreRequest(
+    unix_time_ns=5, entropy=bytes(32), hostname="clone", machine_id=MACHINE_ID, mac_address=b"\x52\x54\0\1\2\3"
+)
+
+HOST_REQUEST = RestoreRequest(
     unix_time_ns=5, entropy=bytes(32), hostname="clone", machine_id=MACHINE_ID, mac_address=b"\x52\x54\0\1\2\3"
 )
 
 
-def changed(**fields: object) -> RestoreRequest:
+def changed(**fields: object) -> lean.RestoreRequest:
     """The request with other values in these fields."""
     values: dict[str, object] = {name: getattr(REQUEST, name) for name in ("unix_time_ns", "entropy", "hostname")}
-    return RestoreRequest(**values | {"machine_id": MACHINE_ID} | fields)  # type: ignore[arg-type]
+    return lean.RestoreRequest(**values | {"machine_id": MACHINE_ID} | fields)  # type: ignore[arg-type]
 
 
 def test_the_random_pool_comes_first_and_the_names_last() -> None:
     async def scenario() -> None:
         machine = Machine()
         service = GuestService(machine, Container(machine))
-        await service.freeze(FreezeRequest())
+        await service.freeze(lean.FreezeRequest())
         await service.restore(REQUEST)
         assert machine.calls == [
             "warm",
@@ -52,21 +59,21 @@ def test_the_random_pool_comes_first_and_the_names_last() -> None:
             ("rename", "clone", MACHINE_ID),
         ]
 
-    run_async(scenario())
+    run(scenario())
 
 
 def test_each_is_called_once_and_in_this_order() -> None:
     async def scenario() -> None:
         machine = Machine()
         service = GuestService(machine, Container(machine))
-        assert await status_of(service.restore(REQUEST)) is Status.FAILED_PRECONDITION
-        await service.freeze(FreezeRequest())
-        assert await status_of(service.freeze(FreezeRequest())) is Status.FAILED_PRECONDITION
+        assert await status_of(service.restore(REQUEST)) == LeanStatus.FAILED_PRECONDITION
+        await service.freeze(lean.FreezeRequest())
+        assert await status_of(service.freeze(lean.FreezeRequest())) == LeanStatus.FAILED_PRECONDITION
         await service.restore(REQUEST)
-        assert await status_of(service.restore(REQUEST)) is Status.FAILED_PRECONDITION
-        assert await status_of(service.freeze(FreezeRequest())) is Status.FAILED_PRECONDITION
+        assert await status_of(service.restore(REQUEST)) == LeanStatus.FAILED_PRECONDITION
+        assert await status_of(service.freeze(lean.FreezeRequest())) == LeanStatus.FAILED_PRECONDITION
 
-    run_async(scenario())
+    run(scenario())
 
 
 @pytest.mark.parametrize(
@@ -82,20 +89,20 @@ def test_each_is_called_once_and_in_this_order() -> None:
         changed(machine_id=MACHINE_ID[:31] + "\n"),
     ],
 )
-def test_what_makes_no_machine_of_its_own_is_refused_before_anything_happens(request_: RestoreRequest) -> None:
+def test_what_makes_no_machine_of_its_own_is_refused_before_anything_happens(request_: lean.RestoreRequest) -> None:
     """And a right request may follow."""
 
     async def scenario() -> None:
         machine = Machine()
         service = GuestService(machine, Container(machine))
-        await service.freeze(FreezeRequest())
-        assert await status_of(service.restore(request_)) is Status.INVALID_ARGUMENT
+        await service.freeze(lean.FreezeRequest())
+        assert await status_of(service.restore(request_)) == LeanStatus.INVALID_ARGUMENT
         assert machine.calls == ["warm"]
         assert service.frozen
         await service.restore(REQUEST)
         assert not service.frozen
 
-    run_async(scenario())
+    run(scenario())
 
 
 @pytest.mark.parametrize("broken", ["add_entropy", "set_clock", "set_network_addresses"])
@@ -103,11 +110,11 @@ def test_a_machine_that_cannot_be_made_one_of_its_own_stays_frozen(broken: str) 
     async def scenario() -> None:
         machine = Machine(broken={broken: OSError("no")})
         service = GuestService(machine, Container(machine))
-        await service.freeze(FreezeRequest())
-        assert await status_of(service.restore(REQUEST)) is Status.INVALID_ARGUMENT
+        await service.freeze(lean.FreezeRequest())
+        assert await status_of(service.restore(REQUEST)) == LeanStatus.INVALID_ARGUMENT
         assert service.frozen
 
-    run_async(scenario())
+    run(scenario())
 
 
 def test_without_its_container_it_is_neither_frozen_nor_restored() -> None:
@@ -115,22 +122,24 @@ def test_without_its_container_it_is_neither_frozen_nor_restored() -> None:
         machine = Machine()
         container = Container(machine, ContainerError("it has gone"))
         service = GuestService(machine, container)
-        assert await status_of(service.freeze(FreezeRequest())) is Status.FAILED_PRECONDITION
+        assert await status_of(service.freeze(lean.FreezeRequest())) == LeanStatus.FAILED_PRECONDITION
         assert not service.frozen
         container.error = None
-        await service.freeze(FreezeRequest())
+        await service.freeze(lean.FreezeRequest())
         container.error = ContainerError("it has gone")
-        assert await status_of(service.restore(REQUEST)) is Status.INTERNAL
+        assert await status_of(service.restore(REQUEST)) == LeanStatus.INTERNAL
         assert service.frozen
 
-    run_async(scenario())
+    run(scenario())
 
 
 def test_before_the_container_is_built_nothing_can_be_frozen(tmp_path: Path, image: Path) -> None:
     async def scenario() -> None:
         async with running_agent(tmp_path, image, initialised=False) as rig:
             host = rig.connect()
-            assert await status_of(host.guest.freeze(FreezeRequest())) is Status.FAILED_PRECONDITION
+            with pytest.raises(GRPCError, match=r"Container\.Init comes first") as refused:
+                await host.guest.freeze(FreezeRequest())
+            assert refused.value.status is Status.FAILED_PRECONDITION
             await host.container.init(
                 ContainerInitRequest(image_disk="image", scratch_disk="scratch", hostname="tested")
             )
@@ -166,7 +175,7 @@ def test_a_frozen_machine_refuses_everything_but_ping_until_it_is_restored(tmp_p
                     await call
                 assert refused.value.status is Status.FAILED_PRECONDITION
             assert (await host.guest.ping(PingRequest(payload=b"x"))).payload == b"x"
-            await host.guest.restore(REQUEST)
+            await host.guest.restore(HOST_REQUEST)
             run = await host.run("sh", "-c", "hostname; echo $HOSTNAME; cat /etc/hostname /etc/machine-id /etc/hosts")
             assert run.stdout.startswith(f"clone\nclone\nclone\n{MACHINE_ID}\n127.0.0.1\tlocalhost\n".encode())
             assert run.stdout.endswith(b"127.0.1.1\tclone\n")
@@ -195,7 +204,7 @@ def test_nothing_of_the_image_is_executed_in_a_template(tmp_path: Path, image: P
         async with running_agent(tmp_path, hostile) as rig:
             host = rig.connect()
             await host.guest.freeze(FreezeRequest())
-            await host.guest.restore(REQUEST)
+            await host.guest.restore(HOST_REQUEST)
             run = await host.run("sh", "-c", "ls /root; read id </etc/machine-id; printf $id; ps | wc -l")
             assert run.stdout.startswith(f"trap\n{MACHINE_ID}".encode())
             host.close()

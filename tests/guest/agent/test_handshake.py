@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import pytest
 from hypothesis import given
@@ -12,6 +11,9 @@ from hypothesis import strategies as st
 from guest.agent.handshake import Handshake
 from guest.agent.transport import DescriptorTransport
 from proto.greeting import GREETING, PREFACE, RESET, hello
+
+if TYPE_CHECKING:
+    pass
 
 HELLO = hello("0123456789abcdef" * 2)
 OTHER = hello("f" * 32)
@@ -22,27 +24,31 @@ class Transport:
 
     def __init__(self) -> None:
         self.written = b""
-        self.protocol: asyncio.Protocol | None = None
+        self.protocol: Http2 | None = None
 
     def write(self, data: bytes) -> None:
         self.written += data
 
-    def set_protocol(self, protocol: asyncio.Protocol) -> None:
+    def set_protocol(self, protocol: Http2) -> None:
         self.protocol = protocol
 
 
-class Http2(asyncio.Protocol):
+class Http2:
     """Remembers what came."""
 
     def __init__(self) -> None:
         self.transport: object = None
         self.received = b""
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+    def connection_made(self, transport: object) -> None:
         self.transport = transport
 
     def data_received(self, data: bytes) -> None:
         self.received += data
+
+    def pause_writing(self) -> None: ...
+    def resume_writing(self) -> None: ...
+    def connection_lost(self, error: Exception | None) -> None: ...
 
 
 def feed(data: bytes, size: int) -> tuple[Transport, Http2]:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import random
-import sys
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from guest.agent.identity import is_machine_id, random_address, reseed_python, set_network_addresses
+from guest.agent.identity import is_machine_id, random_address, set_network_addresses
 
 
 @given(st.text(max_size=40))
@@ -33,22 +30,3 @@ def test_random_addresses_are_of_one_station_and_of_no_manufacturer() -> None:
 def test_what_is_no_address_changes_nothing(address: bytes) -> None:
     with pytest.raises(ValueError, match="six bytes"):
         set_network_addresses(address)
-
-
-def test_pythons_own_generator_does_not_go_on_as_before() -> None:
-    before = random.getstate()
-    try:
-        drawn = []
-        for _ in range(2):
-            random.setstate(before)
-            reseed_python()
-            drawn.append(random.random())
-        assert drawn[0] != drawn[1]
-    finally:
-        random.setstate(before)
-
-
-def test_a_generator_that_was_never_loaded_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(sys.modules, "random")
-    reseed_python()
-    assert "random" not in sys.modules

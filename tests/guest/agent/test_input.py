@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import pty
 import termios
@@ -11,18 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from guest.agent import loop
 from guest.agent.input import InputGap, InputStream
-from tests.guest.agent.harness import run_async
+from tests.guest.agent.looping import read, run
 
 
 def open_pipe() -> tuple[int, InputStream]:
     reader, writer = os.pipe()
     return reader, InputStream(writer, terminal=False)
-
-
-def read_all(reader: int) -> bytes:
-    with open(reader, "rb") as file:
-        return file.read()
 
 
 @given(st.binary(max_size=200), st.lists(st.tuples(st.integers(0, 200), st.integers(0, 200)), max_size=10))
@@ -35,11 +30,12 @@ def test_a_repeat_is_harmless(data: bytes, pieces: list[tuple[int, int]]) -> Non
             if offset <= stream.accepted:
                 await stream.write(offset, data[offset : offset + size], eof=False)
         await stream.write(0, data, eof=True)
-        assert read_all(reader) == data
+        assert await read(reader) == data
+        os.close(reader)
         assert stream.accepted == len(data)
         assert not stream.broken
 
-    run_async(scenario())
+    run(scenario())
 
 
 def test_a_gap_is_an_error_and_writes_nothing() -> None:
@@ -49,64 +45,66 @@ def test_a_gap_is_an_error_and_writes_nothing() -> None:
         with pytest.raises(InputGap, match="3 bytes so far, and these begin at 5"):
             await stream.write(5, b"x", eof=False)
         await stream.write(3, b"", eof=True)
-        assert read_all(reader) == b"abc"
+        assert await read(reader) == b"abc"
+        os.close(reader)
 
-    run_async(scenario())
+    run(scenario())
 
 
 def test_it_waits_for_a_slow_reader() -> None:
     async def scenario() -> None:
         reader, stream = open_pipe()
         data = os.urandom(1 << 20)
-        writing = asyncio.create_task(stream.write(0, data, eof=True))
-        await asyncio.sleep(0.01)
-        assert not writing.done()
-        assert await asyncio.to_thread(read_all, reader) == data
-        await writing
+        writing = loop.spawn(stream.write(0, data, eof=True))
+        await loop.sleep(0.01)
+        assert not writing.done
+        assert await read(reader) == data
+        os.close(reader)
+        await writing.wait()
 
-    run_async(scenario())
+    run(scenario())
 
 
 def test_when_nobody_reads_any_more_it_is_broken() -> None:
     async def scenario() -> None:
         reader, stream = open_pipe()
-        writing = asyncio.create_task(stream.write(0, bytes(1 << 20), eof=False))
-        await asyncio.sleep(0.01)
+        writing = loop.spawn(stream.write(0, bytes(1 << 20), eof=False))
+        await loop.sleep(0.01)
         os.close(reader)
-        await writing
+        await writing.wait()
         assert stream.broken
         assert 0 < stream.accepted < 1 << 20
         await stream.write(stream.accepted, b"more", eof=True)
 
-    run_async(scenario())
+    run(scenario())
 
 
 def test_abandoning_wakes_a_writer() -> None:
     async def scenario() -> None:
         reader, stream = open_pipe()
-        writing = asyncio.create_task(stream.write(0, bytes(1 << 20), eof=False))
-        await asyncio.sleep(0.01)
+        writing = loop.spawn(stream.write(0, bytes(1 << 20), eof=False))
+        await loop.sleep(0.01)
         stream.abandon()
-        await writing
+        await writing.wait()
         assert stream.broken
         os.close(reader)
 
-    run_async(scenario())
+    run(scenario())
 
 
 def test_a_cancelled_write_says_what_it_wrote() -> None:
     async def scenario() -> None:
         reader, stream = open_pipe()
         data = os.urandom(1 << 20)
-        writing = asyncio.create_task(stream.write(0, data, eof=False))
-        await asyncio.sleep(0.01)
+        writing = loop.spawn(stream.write(0, data, eof=False))
+        await loop.sleep(0.01)
         writing.cancel()
-        await asyncio.gather(writing, return_exceptions=True)
+        await writing.wait()
         assert os.read(reader, 1 << 20) == data[: stream.accepted]
         stream.abandon()
         os.close(reader)
 
-    run_async(scenario())
+    run(scenario())
 
 
 @pytest.mark.parametrize(("text", "keys"), [(b"", 1), (b"line\n", 1), (b"no newline", 2)])
@@ -130,7 +128,7 @@ def test_a_terminals_input_ends_with_its_end_of_file_character(text: bytes, keys
         stream.abandon()
         os.close(slave)
 
-    run_async(scenario())
+    run(scenario())
 
 
 def test_the_end_of_a_terminals_input_is_typed_once() -> None:
@@ -152,4 +150,4 @@ def test_the_end_of_a_terminals_input_is_typed_once() -> None:
         stream.abandon()
         os.close(slave)
 
-    run_async(scenario())
+    run(scenario())

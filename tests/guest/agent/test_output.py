@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from unittest.mock import patch
 
 from hypothesis import given
 from hypothesis import strategies as st
 
+from guest.agent import loop
 from guest.agent.output import CAPACITY, CHUNK, Chunk, OutputStream
-from tests.guest.agent.harness import UNLIMITED, run_async
+from tests.guest.agent.looping import run
+
+UNLIMITED = 1 << 40
+
+
+UNLIMITED = 1 << 40
 
 
 class Pipe:
@@ -19,8 +24,8 @@ class Pipe:
     def __init__(self) -> None:
         reader, self.writer = os.pipe()
         os.set_blocking(self.writer, False)
-        self.changed = asyncio.Event()
-        self.ended = asyncio.Event()
+        self.changed = loop.Event()
+        self.ended = loop.Event()
         self.stream = OutputStream(reader, self._note)
 
     def _note(self) -> None:
@@ -38,7 +43,7 @@ class Pipe:
                 idle = 0
             except BlockingIOError:
                 idle += 1
-            await asyncio.sleep(0)
+            await loop.sleep(0)
         return written
 
     async def take_all(self) -> bytes:
@@ -63,13 +68,19 @@ def test_with_a_reader_that_takes_nothing_the_command_blocks_and_nothing_is_lost
         data = os.urandom(3 * CAPACITY)
         written = await pipe.write(data)
         assert CAPACITY <= written < 2 * CAPACITY
-        taking = asyncio.create_task(pipe.take_all())
+        taken: list[bytes] = []
+
+        async def take() -> None:
+            taken.append(await pipe.take_all())
+
+        taking = loop.spawn(take())
         written += await pipe.write(data[written:])
         os.close(pipe.writer)
-        assert await taking == data[:written]
+        await taking.wait()
+        assert taken == [data[:written]]
         assert written == len(data)
 
-    run_async(scenario())
+    run(scenario())
 
 
 def test_before_the_first_reader_nothing_is_lost() -> None:
@@ -84,7 +95,7 @@ def test_before_the_first_reader_nothing_is_lost() -> None:
         os.close(pipe.writer)
         assert await pipe.take_all() == data[:written]
 
-    run_async(scenario())
+    run(scenario())
 
 
 def test_without_a_reader_the_command_runs_on_and_the_newest_bytes_are_kept() -> None:
@@ -101,7 +112,7 @@ def test_without_a_reader_the_command_runs_on_and_the_newest_bytes_are_kept() ->
         assert first.offset == len(data) - CAPACITY
         assert first.data + await pipe.take_all() == data[-CAPACITY:]
 
-    run_async(scenario())
+    run(scenario())
 
 
 def test_no_more_is_given_than_the_limit_allows() -> None:
@@ -122,7 +133,7 @@ def test_no_more_is_given_than_the_limit_allows() -> None:
         assert (chunk.offset, chunk.data) == (5, b"567")
         pipe.close()
 
-    run_async(scenario())
+    run(scenario())
 
 
 def test_the_end_is_announced_once() -> None:
@@ -135,7 +146,7 @@ def test_the_end_is_announced_once() -> None:
         assert pipe.stream.taken
         assert pipe.stream.take() is None
 
-    run_async(scenario())
+    run(scenario())
 
 
 def test_finishing_gives_what_was_written_and_ignores_whoever_still_has_the_pipe() -> None:
@@ -150,7 +161,7 @@ def test_finishing_gives_what_was_written_and_ignores_whoever_still_has_the_pipe
         assert await pipe.take_all() == b"the command's"
         os.close(pipe.writer)
 
-    run_async(scenario())
+    run(scenario())
 
 
 def test_finishing_with_a_full_buffer_waits_for_its_reader() -> None:
@@ -164,7 +175,7 @@ def test_finishing_with_a_full_buffer_waits_for_its_reader() -> None:
         assert await pipe.take_all() == data[:written]
         os.close(pipe.writer)
 
-    run_async(scenario())
+    run(scenario())
 
 
 def test_a_later_reader_gets_again_what_an_earlier_one_had() -> None:
@@ -180,7 +191,7 @@ def test_a_later_reader_gets_again_what_an_earlier_one_had() -> None:
         pipe.stream.attach(4, UNLIMITED)
         assert await pipe.take_all() == b"456789"
 
-    run_async(scenario())
+    run(scenario())
 
 
 def test_a_flood_of_small_writes_is_gathered() -> None:
@@ -200,7 +211,7 @@ def test_a_flood_of_small_writes_is_gathered() -> None:
         assert b"".join(chunks) == sent
         assert len(chunks) < 250
 
-    run_async(scenario())
+    run(scenario())
 
 
 def test_a_few_small_writes_are_not_kept_waiting() -> None:
@@ -217,7 +228,7 @@ def test_a_few_small_writes_are_not_kept_waiting() -> None:
         os.close(pipe.writer)
         assert await pipe.take_all() == b""
 
-    run_async(scenario())
+    run(scenario())
 
 
 STEPS = st.one_of(
@@ -234,7 +245,7 @@ def test_a_reader_that_attaches_where_it_was_gets_every_byte_or_an_exact_gap(ste
     """Wherever its connection breaks, whatever was on its way; gaps come from leaving alone. The sizes are small."""
     window = 16
     with patch.multiple("guest.agent.output", CAPACITY=64, WINDOW=window, CHUNK=8, _GATHER_AFTER=10_000):
-        run_async(_read_with_breaks(steps, window))
+        run(_read_with_breaks(steps, window))
 
 
 async def _read_with_breaks(steps: list[tuple[str, int]], window: int) -> None:
@@ -265,7 +276,7 @@ async def _read_with_breaks(steps: list[tuple[str, int]], window: int) -> None:
         if step == "write":
             written += await pipe.write(content[written : written + number])
             for _ in range(20):  # Turns enough to read it, as far as that is to be.
-                await asyncio.sleep(0)
+                await loop.sleep(0)
         elif step == "take":
             on_its_way += [chunk for _ in range(number) if (chunk := pipe.stream.take()) is not None]
         elif step == "receive":
@@ -281,7 +292,7 @@ async def _read_with_breaks(steps: list[tuple[str, int]], window: int) -> None:
     os.close(pipe.writer)
     pipe.stream.attach(received, received + window)
     while received < written or not pipe.stream.taken:
-        await asyncio.sleep(0)
+        await loop.sleep(0)
         while (chunk := pipe.stream.take()) is not None:
             receive(chunk)
     assert received == written

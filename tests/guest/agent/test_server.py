@@ -74,12 +74,10 @@ def test_a_command_waits_for_a_host_whose_connection_broke_and_nothing_is_lost(i
 
 @pytest.mark.parametrize("resets", [True, False], ids=["reset", "never back"])
 def test_a_command_goes_on_when_its_host_let_go_or_does_not_come_back(
-    resets: bool, image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    resets: bool, image: Path, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("guest.agent.execution.HOLD", 30 if resets else 0.1)
-
     async def scenario() -> None:
-        async with running_agent(tmp_path, image) as rig:
+        async with running_agent(tmp_path, image, hold=30 if resets else 0.1) as rig:
             host = rig.connect()
             request = start("sh", "-c", f"head -c {4 * CAPACITY} /dev/zero", credit=Credit(stdout_limit=WINDOW))
             following = asyncio.create_task(_events(host.exec(request)))
@@ -127,7 +125,7 @@ def test_when_the_container_dies_executions_end_and_no_more_begin(image: Path, t
             request = start("sh", "-c", "echo before; sleep 60")
             following = asyncio.create_task(_events(host.exec(request)))
             await asyncio.sleep(0.2)
-            await rig.agent.container.stop(0)
+            rig.kill_container()
             run = await following
             assert run.stdout == b"before\n"
             assert run.exited.signal == 9
@@ -154,9 +152,9 @@ def test_shutdown_gives_time_to_end_and_answers_before_the_agent_does(image: Pat
             run = await following
             assert run.stdout == b"ready\nbye\n"
             assert run.exited.exit_code == 0
-            assert rig.machine.calls == [("unmount_disks",)]
+            assert rig.machine_calls == ["unmount_disks"]
             host.close()
-            await rig.serving
+            await rig.ended()
 
     run_async(scenario())
 
@@ -171,7 +169,7 @@ def test_shutdown_kills_what_does_not_end(image: Path, tmp_path: Path) -> None:
             await host.guest.shutdown(ShutdownRequest(grace_ms=100))
             assert (await following).exited.signal == 9
             host.close()
-            await rig.serving
+            await rig.ended()
 
     run_async(scenario())
 

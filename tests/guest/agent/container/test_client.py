@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import signal
 import socket
 import subprocess
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from guest.agent import loop
 from guest.agent.container import channel
 from guest.agent.container.client import ContainerClient, ContainerError
 from guest.agent.container.messages import (
@@ -27,9 +27,12 @@ from guest.agent.container.messages import (
     Spawn,
     Spawned,
 )
-from tests.guest.agent.harness import run_async
+from tests.guest.agent.looping import end_of, run
 
-SPAWN = Spawn(1, ["true"], [], "/", "", 0, 0, False, False)
+if TYPE_CHECKING:
+    from guest.agent.container.client import SpawnResult
+
+SPAWN = Spawn(1, [b"true"], [], b"/", "", 0, 0, False, False)
 
 
 class Fake:
@@ -39,7 +42,7 @@ class Fake:
         ours, self.sock = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.victim = victim
         self.log: list[object] = []
-        self.ended = asyncio.Event()
+        self.ended = loop.Event()
         self.client = ContainerClient(
             ours,
             on_exit=lambda key, status: self.log.append((key, status)),
@@ -56,9 +59,20 @@ class Fake:
             channel.send(self.sock, report)
 
     async def ready(self) -> None:
-        setting_up = asyncio.create_task(self.client.set_up(Setup("", "", "", "", "")))
         self.send(Forked(self.victim), Ready())
-        await setting_up
+        await self.client.set_up(Setup("", "", "", "", ""))
+
+    def spawn(self, request: Spawn) -> list[SpawnResult]:
+        """Asks for a command; what comes of it is in the list once it is known."""
+        results: list[SpawnResult] = []
+        self.client.spawn(request, (), results.append)
+        return results
+
+    async def signal(self, key: int, errors: list[Exception]) -> None:
+        try:
+            await self.client.signal(key, 9)
+        except ContainerError as error:
+            errors.append(error)
 
 
 @contextmanager
@@ -74,7 +88,7 @@ def victim() -> Iterator[subprocess.Popen[bytes]]:
 def play(scenario: Callable[[Fake, subprocess.Popen[bytes]], Coroutine[Any, Any, None]]) -> None:
     """Runs a scenario with a client, and ends init's side after it."""
 
-    async def run() -> None:
+    async def whole() -> None:
         with victim() as process:
             fake = Fake(process.pid)
             await fake.ready()
@@ -82,15 +96,15 @@ def play(scenario: Callable[[Fake, subprocess.Popen[bytes]], Coroutine[Any, Any,
             fake.sock.close()
             await fake.ended.wait()
 
-    run_async(run())
+    run(whole())
 
 
 def test_reports_reach_whom_they_concern() -> None:
     async def scenario(fake: Fake, process: subprocess.Popen[bytes]) -> None:
-        fake.send(Exited(1, 0), GroupGone(1), Ended(9))
+        fake.send(Exited(1, 0, False), GroupGone(1), Exited(2, 256, True), Ended(9))
         await fake.ended.wait()
-        assert fake.log[:2] == [(1, 0), 1]
-        assert "out of memory" in str(fake.log[2])
+        assert fake.log[:4] == [(1, 0), 1, (2, 256), 2]
+        assert "out of memory" in str(fake.log[4])
 
     play(scenario)
 
@@ -103,7 +117,7 @@ def test_reports_reach_whom_they_concern() -> None:
 def test_what_nobody_asked_for_is_an_inits_last_word(report: Any) -> None:
     async def scenario(fake: Fake, process: subprocess.Popen[bytes]) -> None:
         fake.send(report)
-        assert await asyncio.to_thread(process.wait) == -signal.SIGKILL
+        assert await end_of(process) == -signal.SIGKILL
 
     play(scenario)
 
@@ -111,7 +125,7 @@ def test_what_nobody_asked_for_is_an_inits_last_word(report: Any) -> None:
 def test_junk_is_an_inits_last_word() -> None:
     async def scenario(fake: Fake, process: subprocess.Popen[bytes]) -> None:
         fake.sock.send(b"i{}")
-        assert await asyncio.to_thread(process.wait) == -signal.SIGKILL
+        assert await end_of(process) == -signal.SIGKILL
 
     play(scenario)
 
@@ -121,56 +135,66 @@ def test_a_terminal_that_is_none_is_not_taken() -> None:
 
     async def scenario(fake: Fake, process: subprocess.Popen[bytes]) -> None:
         reader, writer = os.pipe()
-        wanted = Spawn(1, ["true"], [], "/", "", 1, 1, True, False)
-        spawning = asyncio.create_task(fake.client.spawn(wanted, ()))
-        await asyncio.sleep(0)
+        wanted = Spawn(1, [b"true"], [], b"/", "", 1, 1, True, False)
+        results = fake.spawn(wanted)
         channel.send(fake.sock, Spawned(1, 5), (reader,))
-        with pytest.raises(ContainerError, match="does not keep to its protocol"):
-            await spawning
+        assert await end_of(process) == -signal.SIGKILL
+        (result,) = results
+        assert isinstance(result, ContainerError)
+        assert "does not keep to its protocol" in str(result)
         os.close(reader)
         with pytest.raises(BrokenPipeError):  # The copy that was sent is closed, too.
             os.write(writer, b"x")
         os.close(writer)
-        assert await asyncio.to_thread(process.wait) == -signal.SIGKILL
 
     play(scenario)
 
 
 def test_everybody_who_waits_hears_of_the_end() -> None:
     async def scenario(fake: Fake, process: subprocess.Popen[bytes]) -> None:
-        calls = [
-            asyncio.create_task(fake.client.spawn(SPAWN, ())),
-            asyncio.create_task(fake.client.signal(1, 9)),
-            asyncio.create_task(fake.client.signal(2, 9)),
-        ]
-        await asyncio.sleep(0)
+        errors: list[Exception] = []
+        spawned = fake.spawn(SPAWN)
+        calls = [loop.spawn(fake.signal(key, errors)) for key in (1, 2)]
+        await loop.sleep(0)
         fake.sock.close()
-        for error in await asyncio.gather(*calls, return_exceptions=True):
-            assert isinstance(error, ContainerError)
+        for call in calls:
+            await call.wait()
+        assert len(errors) == 2
+        for results in (spawned, fake.spawn(SPAWN)):
+            assert [type(result) for result in results] == [ContainerError]
         with pytest.raises(ContainerError):
-            await fake.client.spawn(SPAWN, ())
+            await fake.client.signal(1, 9)
 
     play(scenario)
 
 
 def test_an_init_that_does_not_listen_holds_up_its_own_callers_only() -> None:
     async def scenario(fake: Fake, process: subprocess.Popen[bytes]) -> None:
-        calls = [asyncio.create_task(fake.client.signal(key, 9)) for key in range(5000)]
-        await asyncio.sleep(0.05)
-        assert not any(call.done() for call in calls)
+        errors: list[Exception] = []
+        reader, writer = os.pipe()
+        results: list[SpawnResult] = []
+        calls = [loop.spawn(fake.signal(key, errors)) for key in range(5000)]
+        await loop.sleep(0.05)
+        fake.client.spawn(SPAWN, (reader, reader, writer), results.append)
+        assert not any(call.done for call in calls)
         fake.sock.close()
-        for error in await asyncio.gather(*calls, return_exceptions=True):
-            assert isinstance(error, ContainerError)
+        for call in calls:
+            await call.wait()
+        assert len(errors) == len(calls)
+        assert [type(result) for result in results] == [ContainerError]
+        for descriptor in (reader, writer):  # Those that were to be sent are closed all the same.
+            with pytest.raises(OSError, match="Bad file descriptor"):
+                os.fstat(descriptor)
 
     play(scenario)
 
 
 def test_stopping_kills_an_init_that_does_not_end() -> None:
     async def scenario(fake: Fake, process: subprocess.Popen[bytes]) -> None:
-        stopping = asyncio.create_task(fake.client.stop(0.05))
-        assert await asyncio.to_thread(process.wait) == -signal.SIGKILL
+        stopping = loop.spawn(fake.client.stop(0.05))
+        assert await end_of(process) == -signal.SIGKILL
         fake.send(Ended(9))
-        await stopping
+        await stopping.wait()
         await fake.client.stop(0)  # Again, at no cost.
 
     play(scenario)

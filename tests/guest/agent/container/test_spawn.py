@@ -15,7 +15,7 @@ DEFAULT_PATH = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 def request(*env: str, terminal: bool = False) -> Spawn:
-    return Spawn(1, ["x"], list(env), "/", "", 0, 0, terminal, False)
+    return Spawn(1, [b"x"], [variable.encode() for variable in env], b"/", "", 0, 0, terminal, False)
 
 
 def test_what_docker_adds_to_the_environment_is_added() -> None:
