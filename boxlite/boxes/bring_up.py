@@ -93,7 +93,8 @@ async def take_up(
 async def _refused(box: str, vm: Vm, error: Exception) -> BootFailed:
     with trio.move_on_after(END_GRACE):
         await vm.wait()
-    return BootFailed(box, f"the guest did not set itself up: {error}", vm.console.tail())
+    cause = str(error).removeprefix(f"box {box}: ")
+    return BootFailed(box, f"the guest did not set itself up: {cause}", vm.console.tail())
 
 
 async def _before_end(vm: Vm, work: Callable[[], Awaitable[T]]) -> T | None:

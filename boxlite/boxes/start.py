@@ -27,6 +27,9 @@ from boxlite.vmm.engine import Snapshot, Vm
 RESTORE_SECONDS: Final = 30.0
 """How long a restored machine has to take commands, which takes it a fraction of a second, before it boots instead."""
 
+SUSPECT_SECONDS: Final = 3.0
+"""A restored machine that took no commands for so long costs its template, also where its box could not wait longer."""
+
 _CLEANUP_SECONDS: Final = 5.0
 
 _log = logging.getLogger(__name__)
@@ -47,6 +50,7 @@ class Start:
         self._identity = GuestIdentity(box.name, machine_id(box.id))
         timeout = box.options.boot_timeout
         self._deadline = inf if timeout is None else trio.current_time() + timeout
+        self._launched_at = inf
 
     async def begin(self, closing: AsyncExitStack) -> tuple[Vm, GuestSession]:
         """A machine that takes commands; closing the stack ends it. Raises as `boxlite.boxes.boot.boot` does."""
@@ -77,12 +81,14 @@ class Start:
             return await self._restore(closing, template)
         except Exception as error:
             cause = first_error(error)
-            if not isinstance(cause, BoxliteError | OSError) or trio.current_time() >= self._deadline:
+            now = trio.current_time()
+            late = now >= self._deadline
+            # Anything else has to do with this host's state, and not with the template's.
+            if isinstance(cause, BootFailed) and (not late or now - self._launched_at >= SUSPECT_SECONDS):
+                await self._discard(template)
+            if late or not isinstance(cause, BoxliteError | OSError):
                 raise
             _log.warning("box %s could not be restored from its template, and boots: %s", self._box.name, cause)
-            # Anything else has to do with this host's state, and not with the template's.
-            if isinstance(cause, BootFailed):
-                await self._discard(template)
         return None
 
     async def _discard(self, template: Template) -> None:
@@ -121,7 +127,7 @@ class Start:
         """Raises `BootFailed` where the machine was launched and does not take commands."""
         spec = with_scratch(self._recipe.spec, scratch)
         name, stages = self._box.name, self._stages
-        began = trio.current_time()
+        began = self._launched_at = trio.current_time()
         async with AsyncExitStack() as attempt:
             vm = await attempt.enter_async_context(
                 self._services.engine.launch(

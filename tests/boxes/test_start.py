@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from trio.testing import MockClock
 
 import boxlite
-from boxlite.boxes.start import RESTORE_SECONDS, machine_id
+from boxlite.boxes.start import RESTORE_SECONDS, SUSPECT_SECONDS, machine_id
 from boxlite.errors import BootFailed
 from boxlite.testing import open_simulated_runtime
 from boxlite.testing.faults import Fault, FaultKind, Stage
@@ -145,6 +145,33 @@ async def test_a_boot_timeout_ends_a_restore_for_good(autojump_clock: MockClock)
                 await box.start()
             assert trio.current_time() == 5
             assert scratches(host) == [False]
+
+
+@pytest.mark.parametrize(("seconds", "left"), [(SUSPECT_SECONDS - 1, 1), (SUSPECT_SECONDS + 1, 0)])
+async def test_a_boot_timeout_is_the_template_s_fault_only_where_the_machine_had_time(
+    seconds: float, left: int, autojump_clock: MockClock
+) -> None:
+    """Without that, every box that waits no longer would fail, again and again."""
+    async with with_template() as (host, runtime):
+        host.faults.add(Fault(Stage.LOAD, FaultKind.HANG, box=BOX))
+        async with runtime.open_box(IMAGE, name=BOX, boot_timeout=seconds) as box:
+            with pytest.raises(BootFailed):
+                await box.start()
+            assert len(await runtime.templates.list()) == left
+            await box.start()
+
+
+async def test_a_boot_timeout_that_passed_in_the_queue_is_not_the_template_s_fault(autojump_clock: MockClock) -> None:
+    async with with_template() as (host, runtime):
+        for _ in range(2):
+            host.faults.add(Fault(Stage.LOAD, FaultKind.SLOW, seconds=20))
+        async with trio.open_nursery() as nursery:
+            for number in range(2):
+                nursery.start_soon((await runtime.create(IMAGE, name=f"b{number}")).start)
+            await trio.testing.wait_all_tasks_blocked()
+            with pytest.raises(BootFailed):
+                await (await runtime.create(IMAGE, boot_timeout=10)).start()
+        assert len(await runtime.templates.list()) == 1
 
 
 @pytest.mark.parametrize("stage", [Stage.SPAWN, Stage.LOAD, Stage.READY, Stage.RESTORE])
