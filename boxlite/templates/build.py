@@ -11,10 +11,11 @@ import attrs
 import trio
 
 from boxlite.boxes.bring_up import GuestIdentity, connect, set_up
+from boxlite.boxes.machine import END_GRACE
 from boxlite.boxes.preparation import with_scratch
 from boxlite.boxes.services import Storage
 from boxlite.boxes.stages import Stages
-from boxlite.errors import BootFailed, StorageFull, TemplateFailed
+from boxlite.errors import BoxliteError, StorageFull, TemplateFailed
 from boxlite.templates.key import PLACEHOLDER, Recipe
 from boxlite.templates.manifest import MEMORY, STATE
 from boxlite.templates.store import Template, TemplateStore
@@ -61,20 +62,25 @@ async def _save_machine(
     )
     async with launching as vm:
         watch(vm.console)
-        with ExitStack() as closing:
-            try:
+        try:
+            with ExitStack() as closing:
                 session = await connect(PLACEHOLDER, vm)
                 closing.callback(session.close)
                 await set_up(PLACEHOLDER, vm, session, spec, _IDENTITY, workshop.wall_clock(), Stages())
-            except BootFailed as error:
-                # So the system says that it has no room for a page of a mapped file (mmap(2)).
-                if vm.exit is not None and vm.exit.signal == signal.SIGBUS:
-                    raise StorageFull(f"no room for a template's memory in {template.scratch.parent.parent}") from error
-                raise
-            with _bounded("its guest did not get ready to be saved"):
-                await session.freeze()
-        with _bounded("it could not be saved"):
-            await vm.save(template.snapshot.state)
+                with _bounded("its guest did not get ready to be saved"):
+                    await session.freeze()
+            with _bounded("it could not be saved"):
+                await vm.save(template.snapshot.state)
+        except (BoxliteError, OSError) as error:
+            with trio.move_on_after(END_GRACE):
+                await vm.wait()
+            # So the system says that it has no room for a page of a mapped file (mmap(2)).
+            if vm.exit is not None and vm.exit.signal == signal.SIGBUS:
+                where = template.scratch.parent.parent
+                raise StorageFull(
+                    f"no room for a template's memory in {where}: free some room, or choose another home"
+                ) from error
+            raise
 
 
 @contextmanager
