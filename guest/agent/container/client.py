@@ -40,6 +40,8 @@ else:
 _TERMINAL_MASTER = posix.makedev(5, 2)
 """The device of every terminal's master side, in all containers (Documentation/admin-guide/devices.txt)."""
 
+_MAX_STATUS = 0xFFFF
+
 _NONE = "there is no container: Container.Init comes first"
 _KILL_DEADLINE = 5.0
 """Seconds that the kernel has to end a killed container."""
@@ -213,7 +215,7 @@ class ContainerClient:
 
     def _handle(self, report: Report) -> None:
         match report:
-            case Exited(key, status, group_gone):
+            case Exited(key, status, group_gone) if _is_end(status):
                 self._on_exit(key, status)
                 if group_gone:
                     self._on_group_gone(key)
@@ -235,7 +237,7 @@ class ContainerClient:
                     answer.give(True)
             case GroupGone(key):
                 self._on_group_gone(key)
-            case Ended(status):
+            case Ended(status) if _is_end(status):
                 self._end(f"the container's init {_describe(status)}")
             case _:
                 self._distrust(repr(report))
@@ -321,7 +323,13 @@ class _Answer:
 
 
 def _is_terminal(descriptor: int) -> bool:
-    return posix.fstat(descriptor).st_rdev == _TERMINAL_MASTER
+    # One opened with O_PATH has the number too, but is none that can be asked for its settings, or read.
+    return posix.fstat(descriptor).st_rdev == _TERMINAL_MASTER and posix.isatty(descriptor)
+
+
+def _is_end(status: int) -> bool:
+    """Whether a process can have ended so; the rest of what fits a status is for stopped ones (waitpid(2))."""
+    return status <= _MAX_STATUS and (posix.WIFEXITED(status) or posix.WIFSIGNALED(status))
 
 
 def _describe(status: int) -> str:

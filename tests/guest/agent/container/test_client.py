@@ -130,6 +130,33 @@ def test_junk_is_an_inits_last_word() -> None:
     play(scenario)
 
 
+@pytest.mark.parametrize("report", [Exited, Ended])
+@pytest.mark.parametrize("status", [0x137F, 0xFFFF, 1 << 32, 10**19], ids=hex)
+def test_an_end_that_is_none_is_an_inits_last_word(report: type[Exited] | type[Ended], status: int) -> None:
+    """Stopped, continued, or no status at all: the agent must not fail where it makes an exit code of it."""
+
+    async def scenario(fake: Fake, process: subprocess.Popen[bytes]) -> None:
+        fake.send(Exited(1, status, True) if report is Exited else Ended(status))
+        assert await end_of(process) == -signal.SIGKILL
+        assert not fake.log
+
+    play(scenario)
+
+
+def test_a_terminal_that_can_only_be_looked_at_is_not_taken() -> None:
+    """A descriptor of O_PATH can neither be read nor waited for."""
+
+    async def scenario(fake: Fake, process: subprocess.Popen[bytes]) -> None:
+        results = fake.spawn(Spawn(1, [b"true"], [], b"/", "", 1, 1, True, False))
+        place = os.open("/dev/ptmx", os.O_PATH)
+        channel.send(fake.sock, Spawned(1, 5), (place,))
+        os.close(place)
+        assert await end_of(process) == -signal.SIGKILL
+        assert isinstance(results[0], ContainerError)
+
+    play(scenario)
+
+
 def test_a_terminal_that_is_none_is_not_taken() -> None:
     """Another kind of file could block the agent for ever."""
 
