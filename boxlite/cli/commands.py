@@ -12,7 +12,7 @@ import click
 
 from boxlite.cli.failure import BROKEN_PIPE, FAILURE, report
 from boxlite.cli.loading import ended_by_interrupts
-from boxlite.cli.standard import STDOUT, open_missing
+from boxlite.cli.standard import STDERR, STDOUT, open_missing
 
 _MODULES: Mapping[str, Mapping[str, str]] = {
     "run": {"run": "Run COMMAND in a new virtual machine, and remove it afterwards."},
@@ -100,7 +100,12 @@ for _module, _commands in _MODULES.items():
 def call() -> int:
     """Does what this process's arguments ask for; the status to end with, which is 125 where boxlite itself failed."""
     open_missing()
-    return _flushed(_status())
+    try:
+        return _flushed(_status())
+    except OSError:
+        # stderr takes nothing either, not even what the interpreter flushes at its end: the status is all there is.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), STDERR)
+        return FAILURE
 
 
 def _status() -> int:

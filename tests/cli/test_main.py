@@ -132,6 +132,18 @@ def test_a_closed_stdout_is_like_one_that_goes_nowhere() -> None:
     assert (done.returncode, done.stderr) == (0, b"")
 
 
+@pytest.mark.parametrize("nowhere", ["2>&-", "2>/dev/full"])
+@pytest.mark.parametrize("arguments", ["template build builtin/nope", "run --nope"])
+def test_where_stderr_takes_nothing_the_status_tells_of_the_failure(
+    arguments: str, nowhere: str, tmp_path: Path
+) -> None:
+    command = f"exec {sys.executable} -m boxlite {arguments} {nowhere}"
+    done = subprocess.run(
+        ["sh", "-c", command], stdout=subprocess.PIPE, env={**os.environ, "BOXLITE_HOME": str(tmp_path)}
+    )
+    assert (done.returncode, done.stdout) == (125, b"")
+
+
 def test_shells_can_complete_options() -> None:
     """click's protocol for bash: the words so far, and the index of the one to complete."""
     done = process("--", _BOXLITE_COMPLETE="bash_complete", COMP_WORDS="boxlite run --ent", COMP_CWORD="2")
