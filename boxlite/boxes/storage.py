@@ -53,7 +53,10 @@ class LocalStorage:
         """See `Storage.copy_scratch`."""
         path = directory / SCRATCH_FILE
         with _explained(path):
-            await copy_scratch_disk(source, path)
+            try:
+                await copy_scratch_disk(source, path)
+            except FileNotFoundError as error:
+                raise DiskError(f"{error.filename} was removed meanwhile") from error
         return path
 
     async def remove_scratch(self, directory: Path) -> None:
