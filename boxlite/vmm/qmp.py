@@ -52,6 +52,8 @@ class Monitor:
         self._listener = listener
         self._connection: socket.socket | None = None
         self._unread = bytearray()
+        self._unsent: tuple[Command, ...] = ()
+        self._unanswered = deque[Command]()
         self._one_at_a_time = trio.Lock()
         self._listening: trio.CancelScope | None = None
         self._commands = 0  # that wait for their turn
@@ -123,16 +125,20 @@ class Monitor:
             self._connection.close()
             self._connection = None
         self._unread.clear()
+        self._unanswered = deque()
 
     async def _exchange(self, commands: Sequence[Command], until: Callable[[Said], bool] | None) -> Said:
         """Sends the commands without waiting in between, since QEMU does them in order and takes a while for each."""
         if self._connection is None:
             self._connection = await self._listener.accept()
             # It greets first, but does not mind who does not wait for that (QMP specification, 2.2).
-            commands = (Command("qmp_capabilities"), *commands)
-        for command in commands:
+            self._unsent = (Command("qmp_capabilities"),)
+        # What a listener that was interrupted has not sent, or has no answer to, comes first.
+        for command in (*self._unsent, *commands):
             await _send(self._connection, command)
-        unanswered = deque(commands)
+            self._unsent = ()
+            self._unanswered.append(command)
+        unanswered = self._unanswered
         event = answer = None
         left = MAX_ANSWER
         while unanswered or (until is not None and event is None):

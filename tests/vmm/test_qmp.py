@@ -292,3 +292,33 @@ async def test_a_stall_is_heard_between_commands_and_forgotten_by_the_next_one(
             assert heard == []
             await monitor.execute("cont")
         assert heard == ["no room is left for its disk"]
+
+
+@pytest.mark.parametrize("delay", range(8))
+async def test_a_command_that_interrupts_the_first_words_gets_its_own_answer(
+    delay: int, monitor_of: Callable[[Qemu], Monitor]
+) -> None:
+    """And not that to the negotiation, which whoever listened had begun."""
+    asked = trio.Event()
+
+    async def refuse(stream: trio.SocketStream) -> None:
+        await stream.send_all(GREETING)
+        while (name := await next_command(stream)) == "qmp_capabilities":
+            asked.set()
+            await trio.testing.wait_all_tasks_blocked()
+            await stream.send_all(DONE)
+        await stream.send_all(b'{"error": {"desc": "not %b"}}\n' % name.encode())
+        await next_command(stream)
+        await stream.send_all(DONE)
+
+    monitor = monitor_of(refuse)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(monitor.wait_stalled)
+        if delay == 7:
+            await asked.wait()
+        else:
+            for _ in range(delay):
+                await trio.lowlevel.checkpoint()
+        with pytest.raises(MonitorError, match="QEMU refuses stop: not stop"):
+            await monitor.execute("stop")
+        nursery.cancel_scope.cancel()
