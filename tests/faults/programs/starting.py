@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import os
 import sys
+from math import inf
 from pathlib import Path
 from typing import Any
 
 import trio
 
 import boxlite
+import boxlite.runtime.opening
 from boxlite.boxes.storage import LocalStorage
 from boxlite.portal.session import Session
 from boxlite.vmm.local import LocalVm
@@ -51,6 +53,8 @@ def of_session(session: Session, **arguments: Any) -> str:
 
 
 async def main() -> None:
+    # Restores take turns, and those that are held here would keep theirs.
+    boxlite.runtime.opening.make_restore_limiter = lambda: trio.CapacityLimiter(inf)  # type: ignore[attr-defined]
     hold(LocalStorage, "make_scratch", of_directory, name="disk")
     hold(LocalStorage, "copy_scratch", of_copy, name="copy")
     hold(Zygote, "spawn_kept" if DETACHED else "spawn", of_spec, name="spawn")
