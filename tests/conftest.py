@@ -25,6 +25,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A BOXLITE_HOME for the whole session; $BOXLITE_TEST_HOME keeps one from session to session."""
     kept = os.environ.get("BOXLITE_TEST_HOME")
     path = Path(kept) if kept else tmp_path_factory.mktemp("home")
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("BOXLITE_HOME", str(path))
         yield path
