@@ -186,7 +186,9 @@ class PoolActor(Actor):
         return self._starting[-1] if self._starting else self._ready[-1]
 
     def _begin(self) -> None:
-        waits = sum(place.waits for place in self._starting) < len(self._takers)
+        # A refill that is under way is for whoever waits: another one that queued for the budget would be one too many,
+        # given up for itself, and begun again, without end.
+        waits = len(self._starting) < len(self._takers)
         place = _Place(waits)
         self._starting.append(place)
         self.start_soon(self._live, place)
