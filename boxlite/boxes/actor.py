@@ -197,6 +197,9 @@ class BoxActor(Actor):
     async def _remove(self, message: Message[None], force: bool) -> None:
         life, state = self._current, self._state
         if not force and state not in DOWN and not self._removers:
+            if state in UP and life is not None and not life.came_up:
+                self.start_soon(self._remove_adopted, life, self.defer(message))
+                return
             transition(self._name, state, BoxEvent.REMOVE)
         self._removers.append(self.defer(message))
         self._refuse(self._next)
@@ -206,6 +209,23 @@ class BoxActor(Actor):
         if state not in DOWN | {BoxState.STOPPING}:
             self._move(BoxEvent.STOP, stopped_by_hand=True)
         life.kill()
+
+    async def _remove_adopted(self, life: Life, remover: Deferred[None]) -> None:
+        """A box that an earlier runtime has left running may have died since: its adoption finds out."""
+        with suppress(BoxStopped):
+            await life.wait_running()
+        try:
+            if self._state not in DOWN and not self._removers:
+                transition(self._name, self._state, BoxEvent.REMOVE)
+        except BoxliteError as error:
+            remover.fail(error)
+            return
+        self._removers.append(remover)
+        self._refuse(self._next)
+        if self._current is None:
+            await self._ask_to_delete()
+        else:
+            self._current.kill()
 
     def _wait_ended(self, message: Message[BoxStatus]) -> BoxStatus | None:
         if self._current is None and self._state in (BoxState.STOPPED, BoxState.FAILED):

@@ -104,7 +104,7 @@ class Life:
             await self._over.wait()
 
     async def wait_running(self) -> Running:
-        """The machine that runs, once it is there; raises `BoxStopped` where it has ended."""
+        """The machine that runs, once it is there; raises `BoxStopped` where it has ended, or could not be had."""
         await self._news.wait()
         if self.running is None:
             raise BoxStopped(self._options.name, "it has just ended")
@@ -134,6 +134,7 @@ class Life:
                 assert event.error is not None
                 self.running, self.down = None, True
                 self._events.died(self, event.error)
+                self._news.set()
                 if self.ending.asked:
                     self.scope.cancel()
             case EventKind.RESTARTING:

@@ -9,6 +9,7 @@ from trio.testing import MockClock
 
 from boxlite.boxes.changes import BoxChange, Change
 from boxlite.boxes.lifecycle import BoxEvent, BoxState
+from boxlite.errors import IllegalTransition
 from boxlite.runtime.recovery import Decision, decide, ended_with_runtime, starts_again
 from boxlite.testing.host import SimulatedHost, open_host
 from boxlite.testing.runtime import open_simulated_runtime
@@ -154,3 +155,18 @@ async def test_a_box_that_cannot_be_settled_holds_up_nobody(
             assert (await (await runtime.get("running")).status()).state is BoxState.STOPPED
             assert (await (await runtime.get("configured")).status()).state is BoxState.CONFIGURED
     assert any("running" in record.getMessage() for record in caplog.records)
+
+
+async def test_a_kept_box_that_died_unseen_can_be_removed_at_once(autojump_clock: MockClock) -> None:
+    """What was stored last says that it runs; its adoption, which has just begun, finds that it does not."""
+    async with open_host() as host:
+        await crash_in_states(host)
+        host.kill_machine("kept-dead")
+        await trio.sleep(5)
+        async with open_simulated_runtime(host=host) as runtime:
+            await (await runtime.get("kept-dead")).remove()
+            for name in ("kept", "kept-paused"):
+                with pytest.raises(IllegalTransition):
+                    await (await runtime.get(name)).remove()
+        assert {"kept", "kept-paused"} <= set(await states(host))
+        assert "kept-dead" not in await states(host)
