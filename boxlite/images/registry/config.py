@@ -168,7 +168,13 @@ def _check_alias(short: str, full: str) -> None:
         names = parse_registry_reference(short), parse_registry_reference(full)
     except InvalidReference as error:
         raise InvalidRegistryConfig(f"the alias {short!r} for {full!r} makes no sense: {error}") from None
-    if names[0].name != short or names[0].registry is not None or names[1].registry is None or ":" in full.rsplit("/")[-1] or "@" in full:
+    if (
+        names[0].name != short
+        or names[0].registry is not None
+        or names[1].registry is None
+        or ":" in full.rsplit("/")[-1]
+        or "@" in full
+    ):
         raise InvalidRegistryConfig(
             f"the alias {short!r} for {full!r} makes no sense: use a short name for a full one, both without tag"
         )
