@@ -42,7 +42,7 @@ class Authorizer:
     """What one repository of one registry wants to see. Many requests may use it at once."""
 
     def __init__(self, exchange: Exchange, registry: str, repository: str, *, image: str) -> None:
-        """`registry` is whose credentials are used, `repository` the name that it has there; `image` is for messages."""
+        """`registry` is whose credentials are used, `repository` its name there, and `image` what messages say."""
         self._exchange = exchange
         self._registry = registry
         self._repository = repository
@@ -55,11 +55,6 @@ class Authorizer:
     @property
     def _config(self) -> RegistryConfig:
         return self._exchange.config
-
-    @property
-    def is_anonymous(self) -> bool:
-        """Whether the user has no credentials here, as far as that was asked for."""
-        return self._found is None
 
     def current(self) -> Authorization | None:
         """What worked last, unless it has run out."""
@@ -92,7 +87,8 @@ class Authorizer:
         if self._found is None:
             return AuthenticationFailed(
                 f"{self._registry} does not give {self._image}{detail}: there is no such image, or it is private: "
-                f"check the name, or log in, for example by `skopeo login {self._registry}`"
+                f"check the name, or log in, for example by `skopeo login {self._registry}`",
+                anonymous=True,
             )
         return AuthenticationFailed(
             f"{self._registry} does not give {self._image} with the credentials from {self._found.source}{detail}: "

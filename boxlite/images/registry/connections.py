@@ -13,7 +13,7 @@ from typing import Final, Self, TypeAlias, final
 import httpx
 import trio
 
-from boxlite.errors import RegistryMisbehaved, RegistryUnavailable
+from boxlite.errors import RegistryMisbehaved, RegistryUnavailable, first_error
 from boxlite.images.registry.address import authority
 from boxlite.images.registry.config import RegistryConfig, is_loopback
 from boxlite.images.registry.retry import Transient
@@ -47,6 +47,7 @@ class Connections:
         self.config = config
         self._make = make_transport or open_transport
         self._transports: dict[str, httpx.AsyncBaseTransport] = {}
+        self._opening = trio.Lock()
         self._stack = contextlib.AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -65,10 +66,12 @@ class Connections:
         Raises `Transient` where the connection fails, `Untrusted`, `RegistryMisbehaved` and `InvalidRegistryConfig`.
         """
         place = f"{url.scheme}://{authority(url)}"
-        transport = self._transports.get(place)
-        if transport is None:
-            transport = self._transports[place] = self._make(url, self.config)
-            await self._stack.enter_async_context(transport)
+        async with self._opening:
+            transport = self._transports.get(place)
+            if transport is None:
+                # It reads files with certificates, some of which are large.
+                transport = await trio.to_thread.run_sync(self._make, url, self.config)
+                self._transports[place] = await self._stack.enter_async_context(transport)
         request = httpx.Request(
             method,
             url,
@@ -154,15 +157,19 @@ def open_transport(url: httpx.URL, config: RegistryConfig) -> httpx.AsyncBaseTra
         verify=tls,
         trust_env=False,
         socket_options=_KEEPALIVE,
-        proxy=None if proxy is None else httpx.Proxy(proxy, ssl_context=make_context(proxy.host, config)),
+        proxy=None if proxy is None else _proxy(proxy, config),
     )
+
+
+def _proxy(url: httpx.URL, config: RegistryConfig) -> httpx.Proxy:
+    return httpx.Proxy(url, ssl_context=make_context(authority(url), config) if url.scheme == "https" else None)
 
 
 def _find_proxy(url: httpx.URL, place: str) -> httpx.URL | None:
     """What HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY say; nothing goes through a proxy to this machine itself."""
-    if is_loopback(url.host) or urllib.request.proxy_bypass_environment(place):
+    if is_loopback(url.host) or urllib.request.proxy_bypass(place):
         return None
-    proxies = urllib.request.getproxies_environment()
+    proxies = urllib.request.getproxies()
     text = proxies.get(url.scheme) or proxies.get("all")
     if not text:
         return None
@@ -200,20 +207,22 @@ def _failures(url: httpx.URL) -> Iterator[None]:
 
 def _reason(error: httpx.TransportError) -> str:
     """What the system said, where it said something."""
-    cause: BaseException | None = error
-    while cause is not None:
+    for cause in _causes(error):
         if isinstance(cause, socket.gaierror):
             return f"its name is not known: {cause.strerror}"
         if isinstance(cause, OSError) and cause.strerror:
             return cause.strerror
-        cause = cause.__cause__ or cause.__context__
     return str(error) or type(error).__name__
 
 
 def _certificate_error(error: BaseException) -> ssl.SSLCertVerificationError | None:
+    return next((cause for cause in _causes(error) if isinstance(cause, ssl.SSLCertVerificationError)), None)
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
     cause: BaseException | None = error
     while cause is not None:
-        if isinstance(cause, ssl.SSLCertVerificationError):
-            return cause
+        # Of all the addresses of a host, the first.
+        cause = first_error(cause)
+        yield cause
         cause = cause.__cause__ or cause.__context__
-    return None

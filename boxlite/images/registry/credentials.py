@@ -102,7 +102,9 @@ async def _look_up(document: Object, path: Path, registry: str, repository: str)
 
 async def _from_helper(helper: str, key: str, path: Path) -> Found | None:
     credentials = await ask_helper(helper, key)
-    return credentials and Found(credentials, f"docker-credential-{helper}, which {path} names")
+    if credentials is None:
+        return None
+    return Found(credentials, f"docker-credential-{helper}, which {path} names")
 
 
 def _keys(registry: str, repository: str) -> Iterator[str]:

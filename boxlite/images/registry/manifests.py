@@ -49,9 +49,7 @@ async def find_manifest(repository: Repository, tag: str | None, digest: Digest 
             raise ImageDamaged(f"{where} claims a manifest of {chosen.size} bytes; {MAX_JSON_BYTES} are allowed")
         descriptor, data = await _fetch(repository, str(chosen.digest), chosen.digest)
         if descriptor.size != chosen.size:
-            raise ImageDamaged(
-                f"{where} promises {chosen.size} bytes of {chosen.digest}, which has {descriptor.size}"
-            )
+            raise ImageDamaged(f"{where} promises {chosen.size} bytes of {chosen.digest}, which has {descriptor.size}")
     raise UnsupportedImage(f"{repository.image} nests more than {MAX_NESTED_INDEXES} image indexes")
 
 
@@ -63,7 +61,9 @@ async def _fetch(repository: Repository, name: str, digest: Digest | None) -> tu
         try:
             digest = Digest.parse(said)
         except ImageDamaged as error:
-            raise RegistryMisbehaved(f"{repository.endpoint.registry} names {repository.image} wrongly: {error}") from None
+            raise RegistryMisbehaved(
+                f"{repository.endpoint.registry} names {repository.image} wrongly: {error}"
+            ) from None
     actual = _digest(data, "sha256" if digest is None else digest.algorithm)
     if digest is not None and actual != digest:
         raise ImageDamaged(

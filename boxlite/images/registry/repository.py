@@ -9,7 +9,7 @@ import httpx
 import trio
 
 from boxlite.errors import ImageNotFound, RegistryUnavailable
-from boxlite.images.registry.authorization import Authorizer
+from boxlite.images.registry.authorization import Authorization, Authorizer
 from boxlite.images.registry.challenge import parse_challenges
 from boxlite.images.registry.connections import Connections, Reply
 from boxlite.images.registry.endpoint import Endpoint
@@ -31,11 +31,6 @@ class Repository:
         self._base: httpx.URL | None = None
         self._probing = trio.Lock()
 
-    @property
-    def is_anonymous(self) -> bool:
-        """Whether it was asked without credentials."""
-        return self._authorizer.is_anonymous
-
     async def get(self, path: str, headers: Mapping[str, str], *also: int, method: str = "GET") -> Reply:
         """The answer for `PATH` below the repository, with status 200 or one of `also`. Close it.
 
@@ -48,9 +43,8 @@ class Repository:
         try:
             if reply.status == 404:
                 said = await self._exchange.complaint(reply)
-                raise ImageNotFound(
-                    f"{self.endpoint.registry} has no image {self.image}" + (f" ({said})" if said else "")
-                )
+                there = f"there is no image {self.image} at {self.endpoint.registry}"
+                raise ImageNotFound(f"{there}: {said}" if said else there)
             if reply.status in (401, 403):
                 raise self._authorizer.refusal(await self._exchange.complaint(reply))
             await self._exchange.expect_ok(reply, *also)
@@ -61,14 +55,14 @@ class Repository:
 
     async def _authorized(self, method: str, url: httpx.URL, headers: Mapping[str, str]) -> Reply:
         used = self._authorizer.current()
-        reply = await self._exchange.follow(method, url, _with(headers, used and used.value))
+        reply = await self._exchange.follow(method, url, _with(headers, used))
         # Another server, to which we were sent on, has no say in who we are.
         if reply.status != 401 or reply.url != url:
             return reply
         challenges = parse_challenges(reply.headers.get_list("WWW-Authenticate"))
         await reply.finish()
         renewed = await self._authorizer.renew(url, challenges, used)
-        return await self._exchange.follow(method, url, _with(headers, renewed.value))
+        return await self._exchange.follow(method, url, _with(headers, renewed))
 
     async def _find_base(self) -> httpx.URL:
         async with self._probing:
@@ -93,5 +87,5 @@ class Repository:
             return "https"
 
 
-def _with(headers: Mapping[str, str], authorization: str | None) -> dict[str, str]:
-    return dict(headers) | ({"Authorization": authorization} if authorization else {})
+def _with(headers: Mapping[str, str], authorization: Authorization | None) -> dict[str, str]:
+    return dict(headers) | ({"Authorization": authorization.value} if authorization else {})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import ssl
 from collections.abc import Iterator
@@ -14,21 +15,35 @@ from boxlite.images.registry.config import RegistryConfig
 def make_context(place: str, config: RegistryConfig) -> ssl.SSLContext:
     """For connections to `HOST[:PORT]`: the system's authorities ($SSL_CERT_FILE and $SSL_CERT_DIR in their place) and
     those that are configured for it. Raises `InvalidRegistryConfig`. Reads files."""
+    registry = config.of(place)
+    files = list(_certificate_files(place, config))
+    if registry.ca_file is None and registry.client_certificate is None and not files:
+        return _system_context(os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR"))
+    context = _new_context()
+    if registry.ca_file is not None:
+        _load_authorities(context, registry.ca_file.expanduser())
+    if registry.client_certificate is not None:
+        _load_own(context, registry.client_certificate, registry.client_key)
+    for file in files:
+        if file.suffix == ".crt":
+            _load_authorities(context, file)
+        elif file.suffix == ".cert":
+            _load_own(context, file, file.with_suffix(".key"))
+    return context
+
+
+@functools.lru_cache(maxsize=4)
+def _system_context(file: str | None, directory: str | None) -> ssl.SSLContext:
+    """One for all, since it takes a tenth of a second to read all authorities. The arguments are what it depends on."""
+    return _new_context()
+
+
+def _new_context() -> ssl.SSLContext:
     context = ssl.create_default_context()
     if not _has_authorities():
         import certifi
 
         context.load_verify_locations(certifi.where())
-    registry = config.of(place)
-    if registry.ca_file is not None:
-        _load_authorities(context, registry.ca_file.expanduser())
-    if registry.client_certificate is not None:
-        _load_own(context, registry.client_certificate, registry.client_key)
-    for file in _certificate_files(place, config):
-        if file.suffix == ".crt":
-            _load_authorities(context, file)
-        elif file.suffix == ".cert":
-            _load_own(context, file, file.with_suffix(".key"))
     return context
 
 
