@@ -58,7 +58,14 @@ class RegistryMisbehaved(ImageError, ConnectionError):
 
 
 class AuthenticationFailed(ImageError, PermissionError):
-    """A registry does not let us have the image: no credentials, or ones that it refuses."""
+    """A registry does not let us have the image: no credentials, or ones that it refuses.
+
+    `anonymous` says that the user has none for it: there may as well be no such image.
+    """
+
+    def __init__(self, message: str, *, anonymous: bool = False) -> None:
+        super().__init__(message)
+        self.anonymous = anonymous
 
 
 class RegistryBlocked(ImageError, PermissionError):

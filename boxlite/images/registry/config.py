@@ -75,7 +75,7 @@ class RegistryConfig:
     credentials: Mapping[str, Credentials] = attrs.field(factory=dict, repr=False)
     """They come before all files."""
     credential_files: Sequence[Path] | None = None
-    """Files in the form of Docker's config.json and Podman's auth.json. None: those two's own; see docs/registries.md."""
+    """Files in the form of Docker's config.json and Podman's auth.json. None: those that the two use themselves."""
     certificate_directories: Sequence[Path] = CERTIFICATE_DIRECTORIES
     """Directories with a folder `HOST[:PORT]` of certificates (`*.crt`, `*.cert` with `*.key`) a registry."""
     parallel_downloads: int = 3
