@@ -18,8 +18,9 @@ async def prepare(
 ) -> PreparedImage:
     """Makes the image's disk and the guest's root disk, where they are not there yet.
 
-    `pull` says whether the image comes from its registry first, as for `boxlite.Runtime.create`. Raises
-    `InvalidReference` and `EngineUnavailable` first, so that what is missing on this host is told before minutes go into
+    `pull` says whether the image comes from its registry first, as for `boxlite.Runtime.create`.
+
+    Raises `InvalidReference` and `EngineUnavailable` first: what is missing on this host is told before minutes go into
     an image.
     """
     reference = parse_reference(image)

@@ -67,7 +67,8 @@ def test_a_wrong_use_is_told_on_stderr_with_125(call: Call) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["ubuntu:24.04"], "skopeo copy docker://ubuntu:24.04"),
+        (["Ubuntu:24.04"], "names are in small letters"),
+        (["--pull", "never", "ubuntu:24.04"], "`boxlite pull` brings it in"),
         (["builtin/nonesuch"], "there is no image builtin/nonesuch"),
         (["oci:/nonexistent"], "/nonexistent"),
         (["--memory", "1m", "builtin/python"], "memory_mib must be at least"),
