@@ -173,6 +173,8 @@ class InstanceSpec:
     """Under TCG: a host thread for each virtual CPU. Needs a QEMU in which that works; see `boxlite.vmm.engines`."""
     tsc_khz: int | None = attrs.field(default=None, validator=attrs.validators.optional(_at_least(1)))
     """Under TCG: the rate of the host's time stamp counter, and so the guest's; None lets the guest measure it."""
+    nested: bool = False
+    """Whether the guest may run virtual machines of its own, on a /dev/kvm. A guest that is trusted alone gets it."""
     network: bool = False
     proxy: NetworkProxy | None = None
     """Under krun: what carries the network; None lets libkrun make the guest's connections itself (TSI)."""
