@@ -74,7 +74,7 @@ async def prepare(cache: Path) -> InstanceSpec:
         accelerator=choice.accelerator,
         tsc_khz=choice.tsc_khz,
         nested=True,
-        program=os.fspath(choice.program),
+        program=str(choice.program),
     )
 
 
