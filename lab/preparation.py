@@ -58,7 +58,7 @@ async def prepare(cache: Path) -> InstanceSpec:
     script = init_script(busybox=os.fspath(busybox), python=python, runner=os.fspath(runner), disks=2)
     trees = (
         ("root", lambda: contents.system(script)),
-        ("home", lambda: contents.files([home.disks, home.builtin])),
+        ("home", lambda: contents.home([home.disks, home.builtin])),
         ("checkout", contents.checkout),
     )
     disks = [
