@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import Final, NoReturn
+from typing import Final, NoReturn, Protocol
 
 import attrs
 
@@ -37,13 +37,23 @@ _KERNEL_ARGUMENTS = (
 )
 
 
+class Library(Protocol):
+    """See `vmm_ffi.krun_library.Krun`."""
+
+    def has(self, name: str) -> bool:
+        """Whether it has this call."""
+
+    def call(self, name: str, *arguments: object) -> int:
+        """Raises `KrunError` where it fails, or is not there."""
+
+
 def kernel_arguments(spec: InstanceSpec) -> str:
     """The kernel's command line. The agent reads on it that its ports are of vsock, and which disk is which."""
     disks = ",".join(disk.serial for disk in spec.disks)
     return " ".join((*_KERNEL_ARGUMENTS, "boxlite.portal=vsock", f"boxlite.disks={disks}", *spec.kernel_args))
 
 
-def configure(krun: Krun, spec: InstanceSpec, log: Callable[[str], object]) -> int:
+def configure(krun: Library, spec: InstanceSpec, log: Callable[[str], object]) -> int:
     """Describes the machine to the library, step by step; returns the context to enter. Raises `VmmError`."""
     log("context")
     if krun.has("krun_init_log"):
@@ -67,14 +77,14 @@ def configure(krun: Krun, spec: InstanceSpec, log: Callable[[str], object]) -> i
     return context
 
 
-def _resources(krun: Krun, context: int, spec: InstanceSpec) -> None:
+def _resources(krun: Library, context: int, spec: InstanceSpec) -> None:
     most = krun.call("krun_get_max_vcpus") if krun.has("krun_get_max_vcpus") else MAX_CPUS
     if spec.cpus > (most := min(most, MAX_CPUS)):
         raise VmmError(f"{spec.cpus} virtual CPUs are too many: libkrun takes {most} at most here")
     krun.call("krun_set_vm_config", context, spec.cpus, spec.memory_mib)
 
 
-def _network(krun: Krun, context: int, spec: InstanceSpec) -> None:
+def _network(krun: Library, context: int, spec: InstanceSpec) -> None:
     if krun.has("krun_disable_implicit_vsock"):
         krun.call("krun_disable_implicit_vsock", context)
     # Without its own word about it, libkrun would carry every connection that the guest makes to the host's network.
@@ -88,17 +98,17 @@ def _network(krun: Krun, context: int, spec: InstanceSpec) -> None:
             krun.call("krun_add_net_unixgram", context, spec.proxy.path, -1, mac, _NET_FEATURES, _NET_FLAG_VFKIT)
 
 
-def _disks(krun: Krun, context: int, spec: InstanceSpec) -> None:
+def _disks(krun: Library, context: int, spec: InstanceSpec) -> None:
     _require(krun, _FEATURE_BLK, "disks")
     for disk in spec.disks:
         krun.call("krun_add_disk", context, disk.serial, disk.path, disk.read_only)
 
 
-def _port(krun: Krun, context: int, port: PortSpec) -> None:
+def _port(krun: Library, context: int, port: PortSpec) -> None:
     krun.call("krun_add_vsock_port2", context, port.number, port.path, port.served)
 
 
-def _console(krun: Krun, context: int) -> None:
+def _console(krun: Library, context: int) -> None:
     """The console goes to standard output, where it is a pipe."""
     if krun.has("krun_set_console_output"):
         # Of versions that have a console unless they are told otherwise.
@@ -107,7 +117,7 @@ def _console(krun: Krun, context: int) -> None:
         krun.call("krun_add_virtio_console_default", context, -1, _STDOUT, _STDOUT)
 
 
-def _require(krun: Krun, feature: int, what: str) -> None:
+def _require(krun: Library, feature: int, what: str) -> None:
     if krun.has("krun_has_feature") and krun.call("krun_has_feature", feature) == 0:
         raise KrunError(f"this libkrun was built without {what} ({krun})")
 

@@ -70,7 +70,9 @@ def choose_engine(facts: HostFacts, wanted: VmmKind | None = None) -> EngineChoi
     obstacle = krun_obstacle(facts)
     if wanted is VmmKind.KRUN:
         if obstacle is not None:
-            raise EngineUnavailable(f"the engine krun cannot run machines here: {obstacle}")
+            raise EngineUnavailable(
+                f"the engine krun cannot run machines here: {obstacle}: mend that, or use the engine qemu, or auto"
+            )
         return _krun(facts, "libkrun, which was asked for")
     if wanted is None:
         if obstacle is None:
