@@ -69,9 +69,9 @@ async def _by_ports(nonce: str) -> tuple[Callable[[], Awaitable[int]], Callable[
 
 def _by_vsock(nonce: str) -> tuple[Callable[[], Awaitable[int]], Callable[[], None]]:
     from guest.agent.guest_service import PROTOCOL
-    from guest.agent.vsock import PORTAL, Listener, send_ready
+    from guest.agent.vsock import listen, send_ready
 
-    listener = Listener(PORTAL)
+    listener = listen()
     # The host connects when it knows that somebody listens.
     send_ready(nonce, PROTOCOL)
     return listener.accept, lambda: None

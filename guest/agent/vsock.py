@@ -22,15 +22,10 @@ _ALREADY_GONE = frozenset({errno.ECONNABORTED, errno.ECONNRESET, errno.ENOTCONN}
 class Listener:
     """Takes the host's connections, one after the other, and nobody else's."""
 
-    def __init__(self, port: int, family: int = _socket.AF_VSOCK, host: int = _HOST) -> None:
+    def __init__(self, listening: _socket.socket, host: object = _HOST) -> None:
+        """Of a socket that does not block; its peers' addresses begin with the peer."""
+        self._socket = listening
         self._host = host
-        self._socket = _socket.socket(family, _socket.SOCK_STREAM | _socket.SOCK_NONBLOCK | _socket.SOCK_CLOEXEC)
-        try:
-            self._socket.bind((_socket.VMADDR_CID_ANY, port))
-            self._socket.listen(_BACKLOG)
-        except BaseException:
-            self._socket.close()
-            raise
 
     async def accept(self) -> int:
         """A descriptor that does not block, of a connection that the host has made."""
@@ -63,16 +58,25 @@ class Listener:
             posix.close(descriptor)
 
 
+def listen() -> Listener:
+    """Listens for the host; raises OSError where the machine has no vsock."""
+    kind = _socket.SOCK_STREAM | _socket.SOCK_NONBLOCK | _socket.SOCK_CLOEXEC
+    listening = _socket.socket(_socket.AF_VSOCK, kind)
+    listening.bind((_socket.VMADDR_CID_ANY, PORTAL))
+    listening.listen(_BACKLOG)
+    return Listener(listening)
+
+
 def send_ready(nonce: str, protocol: int) -> None:
     """Gives the ready notice to the host, if that waits for it; see docs/guest.md.
 
     A host that took the machine over before it was ready waits for none.
     """
-    with_host = _socket.socket(_socket.AF_VSOCK, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
+    host = _socket.socket(_socket.AF_VSOCK, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
     try:
-        with_host.connect((_HOST, READY))
-        with_host.sendall(b'{"nonce": "%b", "protocol": %d}\n' % (nonce.encode(), protocol))
+        host.connect((_HOST, READY))
+        host.sendall(b'{"nonce": "%b", "protocol": %d}\n' % (nonce.encode(), protocol))
     except (ConnectionError, TimeoutError):
         return
     finally:
-        with_host.close()
+        host.close()
