@@ -19,7 +19,7 @@ from benchmarks.samples import median
 from boxlite.images.builtin import ensure_builtin
 from boxlite.runtime.layout import find_home
 from boxlite.runtime.parts import Parts
-from tests.images.distributions import alpine, debian
+from tests.images.distributions import alpine, debian, pack
 from tests.images.layouts import write_layout
 
 ROUNDS: Final = 3
@@ -45,7 +45,7 @@ async def measure(rounds: int = ROUNDS, say: Callable[[str], None] = lambda text
         bare = BareParts(await parts.engine(), await parts.kernel(), (make_script_disk(work / "script.ext4"),))
         layouts: dict[str, Callable[[], Path]] = {
             "alpine": lambda: write_layout(work / "alpine", [alpine(work / "a.tar").read_bytes()], compression="+gzip"),
-            "debian": lambda: write_layout(work / "debian", [debian(work / "d.tar").read_bytes()], compression="+gzip"),
+            "debian": lambda: write_layout(work / "debian", [_debian(work).read_bytes()], compression="+gzip"),
         }
         layouts["python"] = await _builtin(home.builtin)
         for name, make_layout in layouts.items():
@@ -56,6 +56,11 @@ async def measure(rounds: int = ROUNDS, say: Callable[[str], None] = lambda text
             except (OSError, RuntimeError) as error:
                 rows.append(Row.missing(f"disk_build_{name}", str(error)))
     return rows
+
+
+def _debian(work: Path) -> Path:
+    debian(work / "debian.root")
+    return pack(work / "debian.root", work / "debian.tar")
 
 
 async def _builtin(directory: Path) -> Callable[[], Path]:

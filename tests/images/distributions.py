@@ -1,11 +1,10 @@
-"""Whole systems as other people's tools make them, as tar archives."""
+"""Whole systems as other people make them."""
 
 from __future__ import annotations
 
 import importlib.util
 import subprocess
 import tarfile
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
@@ -14,6 +13,10 @@ import zstandard
 
 DEBIAN: Final = "bookworm"
 DEBIAN_MIRROR: Final = "http://deb.debian.org/debian"
+
+
+class MirrorUnreachable(RuntimeError):
+    """Debian's packages cannot be had here."""
 
 
 def alpine(tar: Path) -> Path:
@@ -27,21 +30,27 @@ def alpine(tar: Path) -> Path:
     return tar
 
 
-def debian(tar: Path, *, options: Sequence[str] = ()) -> Path:
-    """Debian's smallest system by debootstrap, written to `tar`; takes root, and Debian's packages from the network."""
-    with tempfile.TemporaryDirectory(dir=tar.parent) as work:
-        root = Path(work, "root")
-        command = ["debootstrap", "--variant=minbase", *options, DEBIAN, str(root), DEBIAN_MIRROR]
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
-        if done.returncode != 0:
-            raise RuntimeError(f"debootstrap failed with status {done.returncode}: {done.stdout[-2000:]}")
-        for package in (root / "var/cache/apt/archives").glob("*.deb"):
-            package.unlink()
-        with tarfile.open(tar, "w", format=tarfile.PAX_FORMAT) as archive:
-            archive.add(root, arcname=".", filter=_without_devices)
+def debian(root: Path, *, options: Sequence[str] = ()) -> None:
+    """Debian's smallest system by debootstrap, in the new directory `root`; takes root, and the network.
+
+    Raises `MirrorUnreachable` without the latter.
+    """
+    command = ["debootstrap", "--variant=minbase", *options, DEBIAN, str(root), DEBIAN_MIRROR]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        if "Failed getting release file" in done.stdout or "ouldn't download" in done.stdout:
+            raise MirrorUnreachable(f"{DEBIAN_MIRROR} cannot be reached: {done.stdout[-200:].strip()}")
+        raise RuntimeError(f"debootstrap failed with status {done.returncode}: {done.stdout[-2000:]}")
+    if (root / "proc").is_symlink():
+        # In a container debootstrap takes the host's /proc, by a link that no runtime mounts on.
+        (root / "proc").unlink()
+        (root / "proc").mkdir()
+    for package in (root / "var/cache/apt/archives").glob("*.deb"):
+        package.unlink()
+
+
+def pack(root: Path, tar: Path) -> Path:
+    """The tree as an archive, without devices: a container brings a /dev of its own."""
+    with tarfile.open(tar, "w", format=tarfile.PAX_FORMAT) as archive:
+        archive.add(root, arcname=".", filter=lambda member: None if member.isdev() else member)
     return tar
-
-
-def _without_devices(member: tarfile.TarInfo) -> tarfile.TarInfo | None:
-    # The container brings a /dev of its own.
-    return None if member.isdev() else member
