@@ -79,9 +79,7 @@ async def _begin(
             instead = await services.parts.fallback(engine, error.reason) if error.ended else None
             if instead is None:
                 raise error from (failed[-1][1] if failed else error.__cause__)
-            _log.warning(
-                "box %s: the engine %s cannot run it, %s tries: %s", box.name, engine.kind, instead.kind, error
-            )
+            _log.warning("%s; %s tries in place of %s", error, instead.kind, engine.kind)
             failed.append((engine, error))
             engine = instead
             continue
