@@ -16,6 +16,7 @@ from boxlite.images.config import ImageConfig
 from boxlite.images.digest import Digest
 from boxlite.images.messages import Prepare
 from boxlite.templates.key import Recipe, make_key
+from boxlite.vmm.engines import EngineChoice
 from vmm_ffi.spec import DiskSpec, InstanceSpec
 
 ROOT_DISK: Final = "root"
@@ -38,14 +39,22 @@ class Preparation:
 
 
 async def prepare(
-    options: BoxOptions, services: BoxServices, stages: Stages, recorded: Digest | None = None
+    options: BoxOptions,
+    services: BoxServices,
+    stages: Stages,
+    engine: EngineChoice | None = None,
+    *,
+    recorded: Digest | None = None,
 ) -> Preparation:
-    """Makes what boxes share. A box that has run before is made from the `recorded` image, whatever is so called now.
+    """Makes what boxes share; `engine` is the runtime's unless it is given.
+
+    A box that is made from the `recorded` image stays with it, whatever is so called now.
 
     Raises a `BoxliteError` or OSError, alone or in a group, for whatever part could not be made. Cancellation leaves
     nothing but, perhaps, parts that are complete.
     """
-    engine = await services.parts.engine()
+    if engine is None:
+        engine = await services.parts.engine()
     image = _Part("image", lambda: services.images.ask(Prepare(options.image, recorded)))
     kernel = _Part("kernel", services.parts.kernel)
     root = _Part("guest root", services.parts.guest_root)
@@ -56,7 +65,8 @@ async def prepare(
         box_id=options.name,
         kind=engine.kind,
         accelerator=engine.accelerator,
-        program=str(engine.program),
+        program=None if engine.program is None else str(engine.program),
+        library=None if engine.library is None else str(engine.library),
         parallel_cpus=engine.parallel_cpus,
         tsc_khz=engine.tsc_khz,
         reconnect_in_ms=engine.reconnect_in_ms,
