@@ -79,6 +79,7 @@ class Connections:
             headers={"User-Agent": USER_AGENT, "Accept-Encoding": "identity", **headers},
             data=form,
         )
+        request.stream = _Body(request.content)
         with _failures(url):
             async with _patience(self.config.stall_seconds):
                 response = await transport.handle_async_request(request)
@@ -146,6 +147,21 @@ class Reply:
         with contextlib.suppress(httpx.HTTPError, httpx.StreamError, RuntimeError):
             async for _ in self._chunks:
                 pass
+
+
+class _Body(httpx.AsyncByteStream):
+    """What is sent. Httpx's own is a generator, which a cancelled request would leave to the collector."""
+
+    def __init__(self, data: bytes) -> None:
+        self._left = [data] if data else []
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if not self._left:
+            raise StopAsyncIteration
+        return self._left.pop()
 
 
 def open_transport(url: httpx.URL, config: RegistryConfig) -> httpx.AsyncBaseTransport:
