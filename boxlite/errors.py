@@ -76,6 +76,10 @@ class InvalidRegistryConfig(BoxliteError, ValueError):
     """A configuration of registries, or a file with credentials, that cannot be understood."""
 
 
+class ImageInUse(ImageError, RuntimeError):
+    """The image cannot be removed: a box, or another process, needs it."""
+
+
 class GuestBuildFailed(BoxliteError, RuntimeError):
     """The guest's root disk or a builtin image could not be made out of this host's files."""
 

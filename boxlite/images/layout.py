@@ -29,7 +29,8 @@ from boxlite.images.schema import (
     parse_object,
 )
 
-_TAG = "org.opencontainers.image.ref.name"
+TAG = "org.opencontainers.image.ref.name"
+"""The annotation with an image's name in a layout."""
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "arm64": "arm64"}
 
 
@@ -43,6 +44,17 @@ class Layer:
 
 
 @attrs.frozen
+class Platform:
+    """What an image was made for."""
+
+    os: str
+    architecture: str
+
+    def __str__(self) -> str:
+        return f"{self.os}/{self.architecture}"
+
+
+@attrs.frozen
 class LayoutImage:
     """An image whose manifest and configuration were read and verified, and whose layers were not yet."""
 
@@ -50,6 +62,11 @@ class LayoutImage:
     """Of the manifest."""
     config: ImageConfig
     layers: tuple[Layer, ...]
+    platform: Platform
+    manifest: Descriptor
+    config_descriptor: Descriptor
+    created: str
+    """When it was made, as its maker says (RFC 3339); may be empty."""
 
 
 def host_architecture() -> str:
@@ -74,13 +91,13 @@ def find_image(layout: Path, tag: str | None, architecture: str) -> LayoutImage:
     chosen = parse_descriptor(_choose_tag(get_objects(index, "manifests", where), tag, layout), where)
     for _ in range(MAX_NESTED_INDEXES):
         if chosen.media_type not in INDEXES:
-            return _image(layout, chosen, architecture)
+            return read_image(layout, chosen, architecture)
         chosen = choose_from_index(read_json_blob(layout, chosen), architecture, f"index {chosen.digest}")
     raise UnsupportedImage(f"{layout} nests more than {MAX_NESTED_INDEXES} image indexes")
 
 
 def _choose_tag(manifests: list[Object], tag: str | None, layout: Path) -> Object:
-    tags = [get_string_map(manifest, "annotations", f"{layout}/index.json").get(_TAG) for manifest in manifests]
+    tags = [get_string_map(manifest, "annotations", f"{layout}/index.json").get(TAG) for manifest in manifests]
     known = ", ".join(sorted({name for name in tags if name})) or "none"
     if tag is not None:
         if tag not in tags:
@@ -93,7 +110,11 @@ def _choose_tag(manifests: list[Object], tag: str | None, layout: Path) -> Objec
     return manifests[0]
 
 
-def _image(layout: Path, manifest: Descriptor, architecture: str) -> LayoutImage:
+def read_image(layout: Path, manifest: Descriptor, architecture: str | None) -> LayoutImage:
+    """The image of a manifest in a layout, for Linux on that architecture, or with None on any.
+
+    Raises `ImageNotFound` for a missing blob, `ImageDamaged`, and `UnsupportedImage`.
+    """
     if manifest.media_type not in MANIFESTS:
         raise UnsupportedImage(f"{manifest.digest} in {layout} is no image manifest but {manifest.media_type!r}")
     where = f"manifest {manifest.digest}"
@@ -101,8 +122,8 @@ def _image(layout: Path, manifest: Descriptor, architecture: str) -> LayoutImage
     config, layers = parts.config, parts.layers
     where = f"configuration {config.digest}"
     document = parse_object(read_json_blob(layout, config), where)
-    made_for = f"{get_string(document, 'os', where)}/{get_string(document, 'architecture', where)}"
-    if made_for != f"linux/{architecture}":
+    made_for = Platform(get_string(document, "os", where), get_string(document, "architecture", where))
+    if architecture is not None and made_for != Platform("linux", architecture):
         raise UnsupportedImage(f"the image in {layout} is for {made_for}; this machine runs linux/{architecture}")
     diff_ids = get_strings(get_object(document, "rootfs", where), "diff_ids", where)
     if len(diff_ids) != len(layers):
@@ -110,6 +131,10 @@ def _image(layout: Path, manifest: Descriptor, architecture: str) -> LayoutImage
     return LayoutImage(
         digest=manifest.digest,
         config=ImageConfig.from_json(document),
+        platform=made_for,
+        manifest=manifest,
+        config_descriptor=config,
+        created=get_string(document, "created", where, ""),
         layers=tuple(
             Layer(layout, layer, Digest.parse(diff_id)) for layer, diff_id in zip(layers, diff_ids, strict=True)
         ),
