@@ -135,7 +135,7 @@ async def test_dockers_first_format_is_refused_with_what_to_do(
     autojump_clock: MockClock, tmp_path: Path, media_type: str
 ) -> None:
     async def old(request: Request) -> Response:
-        return answer({"schemaVersion": 1, "fsLayers": [], "history": []}, **{"Content-Type": media_type})
+        return answer({"schemaVersion": 1, "fsLayers": [], "history": []}, headers=(("Content-Type", media_type),))
 
     async with open_puller(tmp_path / "store") as puller:
         puller.web.host(HOST, old)

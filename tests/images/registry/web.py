@@ -55,15 +55,15 @@ class Response:
         return "\r\n".join([*lines, "", ""]).encode() + self.body
 
 
-def answer(document: object, status: int = 200, **headers: str) -> Response:
+def answer(document: object, status: int = 200, headers: tuple[tuple[str, str], ...] = ()) -> Response:
     """A JSON document."""
-    return Response(status, tuple(headers.items()), json.dumps(document).encode())
+    return Response(status, headers, json.dumps(document).encode())
 
 
 def refusal(status: int, code: str = "", message: str = "", **headers: str) -> Response:
     """An error as the distribution protocol writes it."""
-    pairs = {name.replace("_", "-"): value for name, value in headers.items()}
-    return answer({"errors": [{"code": code, "message": message}]}, status, **pairs)
+    pairs = tuple((name.replace("_", "-"), value) for name, value in headers.items())
+    return answer({"errors": [{"code": code, "message": message}]}, status, pairs)
 
 
 Handler: TypeAlias = Callable[[Request], Awaitable[Response | bytes]]
