@@ -26,8 +26,8 @@ def next_url(origin: httpx.URL, text: str, config: RegistryConfig, *, relative: 
     """Where the server at `origin` sends us, if that is nowhere that it should not.
 
     A server is not trusted to choose whom this machine speaks with in clear text, or what it asks of itself: plain
-    HTTP stays on one host, unless the other is configured for it, and only loopback leads to loopback. `relative` allows
-    an address that begins where we are. Raises `RegistryMisbehaved`.
+    HTTP stays on one host, unless the other is configured for it, and only loopback leads to loopback. `relative`
+    allows an address that begins where we are. Raises `RegistryMisbehaved`.
     """
     try:
         if len(text) > _LONGEST_URL:

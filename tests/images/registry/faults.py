@@ -9,7 +9,7 @@ import attrs
 import httpx
 import trio
 
-from tests.images.registry.web import Handler, Request, Response, refusal
+from tests.images.registry.web import Request, Response, refusal
 
 
 @attrs.frozen
@@ -167,7 +167,7 @@ class FaultProxy:
         return attrs.evolve(response, body=body).header("Content-Length", str(len(body)))
 
 
-def forward(place: str) -> Handler:
+def forward(place: str) -> Origin:
     """An origin that is a real registry at `HOST:PORT`."""
 
     async def ask(request: Request) -> Response:
