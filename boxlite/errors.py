@@ -80,6 +80,10 @@ class ImageInUse(ImageError, RuntimeError):
     """The image cannot be removed: a box, or another process, needs it."""
 
 
+class DaemonUnavailable(ImageError, ConnectionError):
+    """The local Docker or Podman does not run, cannot be reached, or refuses."""
+
+
 class GuestBuildFailed(BoxliteError, RuntimeError):
     """The guest's root disk or a builtin image could not be made out of this host's files."""
 

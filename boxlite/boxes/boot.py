@@ -15,8 +15,9 @@ from boxlite.boxes.preparation import prepare
 from boxlite.boxes.services import BoxServices
 from boxlite.boxes.stages import Stages
 from boxlite.boxes.start import Start
-from boxlite.images.actor import Prepare
 from boxlite.images.config import ImageConfig
+from boxlite.images.digest import Digest
+from boxlite.images.messages import Prepare
 from boxlite.store.records import StoredBox
 from boxlite.vmm.engine import Vm, VmRecord
 
@@ -27,6 +28,8 @@ class Running:
 
     machine: Machine
     config: ImageConfig
+    image: Digest | None
+    """Of the image's manifest; None where an earlier version of this package has not written it down."""
 
 
 @asynccontextmanager
@@ -43,13 +46,13 @@ async def boot(
     for whatever part could not be made. Cancellation leaves no process or socket.
     """
     await services.storage.make_directory(directory)
-    preparation = await prepare(box.options, services, stages)
+    preparation = await prepare(box.options, services, stages, box.image)
     start = Start(box, directory, services, stages, preparation)
     async with AsyncExitStack() as closing:
         vm, session = await start.begin(closing)
         closing.callback(session.close)
         async with open_machine(vm, owner, session) as machine:
-            yield Running(machine, preparation.config)
+            yield Running(machine, preparation.config, preparation.image)
 
 
 @asynccontextmanager
@@ -63,7 +66,7 @@ async def adopt(box: StoredBox, directory: Path, services: BoxServices, owner: O
     paused = box.state is BoxState.PAUSED
     async with _taken_over(box.vm, directory, services, owner) as vm:
         try:
-            config = box.config or (await services.images.ask(Prepare(box.options.image))).config
+            config = box.config or (await services.images.ask(Prepare(box.options.image, box.image))).config
             # Its last runtime may have been killed between the word and the deed.
             with trio.move_on_after(CONTROL_SECONDS), suppress(OSError):
                 await (vm.pause() if paused else vm.resume())
@@ -75,7 +78,7 @@ async def adopt(box: StoredBox, directory: Path, services: BoxServices, owner: O
         async with open_machine(vm, owner, None, paused=paused) as machine:
             if not paused:
                 await machine.reconnected(None)
-            yield Running(machine, config)
+            yield Running(machine, config, box.image)
 
 
 @asynccontextmanager

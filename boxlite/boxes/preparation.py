@@ -12,8 +12,9 @@ import trio
 from boxlite.boxes.options import BoxOptions
 from boxlite.boxes.services import BoxServices
 from boxlite.boxes.stages import Stages
-from boxlite.images.actor import Prepare
 from boxlite.images.config import ImageConfig
+from boxlite.images.digest import Digest
+from boxlite.images.messages import Prepare
 from boxlite.templates.key import Recipe, make_key
 from vmm_ffi.spec import DiskSpec, InstanceSpec
 
@@ -32,16 +33,20 @@ class Preparation:
     """Of the template that its first start restores."""
     config: ImageConfig
     """Of its image."""
+    image: Digest
+    """Of its image's manifest."""
 
 
-async def prepare(options: BoxOptions, services: BoxServices, stages: Stages) -> Preparation:
-    """Makes what boxes share.
+async def prepare(
+    options: BoxOptions, services: BoxServices, stages: Stages, recorded: Digest | None = None
+) -> Preparation:
+    """Makes what boxes share. A box that has run before is made from the `recorded` image, whatever is so called now.
 
     Raises a `BoxliteError` or OSError, alone or in a group, for whatever part could not be made. Cancellation leaves
     nothing but, perhaps, parts that are complete.
     """
     engine = await services.parts.engine()
-    image = _Part("image", lambda: services.images.ask(Prepare(options.image)))
+    image = _Part("image", lambda: services.images.ask(Prepare(options.image, recorded)))
     kernel = _Part("kernel", services.parts.kernel)
     root = _Part("guest root", services.parts.guest_root)
     async with trio.open_nursery() as nursery:
@@ -68,7 +73,7 @@ async def prepare(options: BoxOptions, services: BoxServices, stages: Stages) ->
         kernel=await services.parts.kernel_identity(),
         network=spec.network,
     )
-    return Preparation(Recipe(key, spec, options.image), image.made.config)
+    return Preparation(Recipe(key, spec, options.image), image.made.config, image.made.digest)
 
 
 def with_scratch(spec: InstanceSpec, scratch: Path) -> InstanceSpec:

@@ -6,8 +6,8 @@ import trio
 
 import boxlite
 from boxlite.cli.progress import Stage
-from boxlite.images.actor import PreparedImage
 from boxlite.images.builtin import ensure_guest_root
+from boxlite.images.messages import PreparedImage
 from boxlite.runtime.layout import Home
 
 

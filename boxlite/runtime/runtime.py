@@ -16,7 +16,7 @@ from boxlite.boxes.removal import remove_at_end
 from boxlite.boxes.services import BoxServices
 from boxlite.boxes.text import Text
 from boxlite.errors import InvalidOptions
-from boxlite.images.actor import Prepare, PreparedImage
+from boxlite.images.messages import Prepare, PreparedImage
 from boxlite.images.reference import parse_reference
 from boxlite.metrics.snapshot import (
     BoxMetrics,
