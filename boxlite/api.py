@@ -16,6 +16,7 @@ from boxlite.boxes.stdin import InputStream
 from boxlite.boxes.streams import ByteStream
 from boxlite.errors import (
     ArgumentsTooLong,
+    AuthenticationFailed,
     BootFailed,
     BoxCrashed,
     BoxDied,
@@ -28,6 +29,7 @@ from boxlite.errors import (
     BoxStopped,
     BoxUnresponsive,
     CommandNotStarted,
+    DaemonUnavailable,
     DiskError,
     EngineUnavailable,
     ExecutionNotFound,
@@ -38,10 +40,12 @@ from boxlite.errors import (
     IllegalTransition,
     ImageDamaged,
     ImageError,
+    ImageInUse,
     ImageNotFound,
     InvalidCommand,
     InvalidOptions,
     InvalidReference,
+    InvalidRegistryConfig,
     LayerRejected,
     OutputGap,
     OutputTooLarge,
@@ -49,6 +53,9 @@ from boxlite.errors import (
     PoolClosed,
     PoolUnavailable,
     PortalLost,
+    RegistryBlocked,
+    RegistryMisbehaved,
+    RegistryUnavailable,
     RuntimeClosed,
     RuntimeFailed,
     SocketPathTooLong,
@@ -62,6 +69,10 @@ from boxlite.errors import (
     WorkdirNotFound,
     ZygoteError,
 )
+from boxlite.images.handle import Images
+from boxlite.images.registry.config import Credentials, Registry, RegistryConfig
+from boxlite.images.registry.progress import LayerProgress, LayerState
+from boxlite.images.store.records import ImageDetails, ImageInfo, ImageLayer, Removed
 from boxlite.metrics.snapshot import BoxMetrics, PoolMetrics, RuntimeMetrics
 from boxlite.pools.breaker import BreakerState
 from boxlite.pools.policy import PoolPolicy
@@ -74,6 +85,7 @@ from boxlite.templates.store import TemplateInfo
 
 __all__ = [
     "ArgumentsTooLong",
+    "AuthenticationFailed",
     "BootFailed",
     "Box",
     "BoxChange",
@@ -99,6 +111,8 @@ __all__ = [
     "CommandNotStarted",
     "CommandTimedOut",
     "Completed",
+    "Credentials",
+    "DaemonUnavailable",
     "DiskError",
     "EngineUnavailable",
     "EventsLost",
@@ -116,13 +130,21 @@ __all__ = [
     "HomeInUse",
     "IllegalTransition",
     "ImageDamaged",
+    "ImageDetails",
     "ImageError",
+    "ImageInUse",
+    "ImageInfo",
+    "ImageLayer",
     "ImageNotFound",
+    "Images",
     "InputStream",
     "InvalidCommand",
     "InvalidOptions",
     "InvalidReference",
+    "InvalidRegistryConfig",
+    "LayerProgress",
     "LayerRejected",
+    "LayerState",
     "Outcome",
     "OutputGap",
     "OutputTooLarge",
@@ -133,6 +155,12 @@ __all__ = [
     "PoolPolicy",
     "PoolUnavailable",
     "PortalLost",
+    "Registry",
+    "RegistryBlocked",
+    "RegistryConfig",
+    "RegistryMisbehaved",
+    "RegistryUnavailable",
+    "Removed",
     "RestartKind",
     "RestartPolicy",
     "Runtime",

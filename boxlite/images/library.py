@@ -122,6 +122,8 @@ class Library:
                 digest = entry.manifest.digest
                 with self.using(digest):
                     return digest
+            if reference.is_short and reference.repository == "sha256":
+                raise ImageNotFound(f"there is no image with the id {reference} here")
             if policy is PullPolicy.NEVER:
                 raise ImageNotFound(f"there is no image {reference} here, and it may not be pulled")
         return await self.pull(reference)
