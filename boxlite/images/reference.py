@@ -113,9 +113,9 @@ def parse_reference(text: str) -> Reference:
 def parse_registry_reference(text: str) -> RegistryReference:
     """Reads `[HOST[:PORT]/]NAME[:TAG][@DIGEST]`. Raises `InvalidReference`."""
     name, at, digest = text.partition("@")
-    head, _, last = name.rpartition("/")
+    head, slash, last = name.rpartition("/")
     last, colon, tag = last.partition(":")
-    name = f"{head}/{last}" if head else last
+    name = f"{head}{slash}{last}"
     if colon and not _TAG.fullmatch(tag):
         raise InvalidReference(f"{text!r} has an impossible tag: {tag!r}: {_HOW}")
     reference = _with_registry(name, text)

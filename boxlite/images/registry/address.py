@@ -22,17 +22,19 @@ def same_origin(one: httpx.URL, other: httpx.URL) -> bool:
     return (one.scheme, one.host, _port(one)) == (other.scheme, other.host, _port(other))
 
 
-def next_url(origin: httpx.URL, text: str, config: RegistryConfig) -> httpx.URL:
+def next_url(origin: httpx.URL, text: str, config: RegistryConfig, *, relative: bool = True) -> httpx.URL:
     """Where the server at `origin` sends us, if that is nowhere that it should not.
 
     A server is not trusted to choose whom this machine speaks with in clear text, or what it asks of itself: plain
-    HTTP stays on one host, unless the other is configured for it, and only loopback leads to loopback. Raises
-    `RegistryMisbehaved`.
+    HTTP stays on one host, unless the other is configured for it, and only loopback leads to loopback. `relative`
+    allows an address that begins where we are. Raises `RegistryMisbehaved`.
     """
     try:
         if len(text) > _LONGEST_URL:
             raise ValueError("it is too long")
-        url = origin.join(text)
+        url = httpx.URL(text)
+        if relative:
+            url = origin.join(url)
         url.host.encode("idna")
         if url.scheme not in _PORTS or not url.host or not 0 < _port(url) < 2**16:
             raise ValueError("it is no address of a web server")

@@ -129,7 +129,7 @@ class Authorizer:
             )
 
     async def _fetch_token(self, origin: httpx.URL, bearer: Challenge, credentials: Credentials) -> Authorization:
-        realm = next_url(origin, bearer.parameters.get("realm", ""), self._config)
+        realm = next_url(origin, bearer.parameters.get("realm", ""), self._config, relative=False)
         fields = {"service": bearer.parameters.get("service", ""), "scope": self._scope(bearer)}
         headers: dict[str, str] = {}
         form: dict[str, str] | None = None

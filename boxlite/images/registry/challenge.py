@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
+from typing import Final
 
 import attrs
+
+_MAX_CHALLENGES: Final = 20
+"""More than any server has ways to prove who one is."""
 
 _TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _SCHEME = re.compile(rf"[ \t,]*({_TOKEN})(?:[ \t]+|(?=,)|$)")
@@ -27,7 +32,7 @@ class Challenge:
 
 def parse_challenges(headers: Sequence[str]) -> tuple[Challenge, ...]:
     """The challenges of all headers of that name. What breaks the grammar ends the header that it is in."""
-    return tuple(challenge for header in headers for challenge in _parse(header))
+    return tuple(islice((challenge for header in headers for challenge in _parse(header)), _MAX_CHALLENGES))
 
 
 def _parse(header: str) -> Iterator[Challenge]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import socket
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -146,12 +147,21 @@ def split_location(location: str) -> tuple[str, str]:
 
 def is_loopback(host: str) -> bool:
     """Whether a host, without its port, is this machine by its name or address; no name is looked up."""
-    if host == "localhost" or host.endswith(".localhost"):
+    name = host.lower().removesuffix(".")
+    if name == "localhost" or name.endswith(".localhost"):
         return True
     try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
+        address = ipaddress.ip_address(name.strip("[]"))
     except ValueError:
-        return False
+        try:
+            # The system takes 127.1, 0x7f000001 and 2130706433 for addresses, too.
+            address = ipaddress.ip_address(socket.inet_aton(name))
+        except (OSError, ValueError):
+            return False
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+        address = address.ipv4_mapped
+    # Connecting to the unspecified address leads here.
+    return address.is_loopback or address.is_unspecified
 
 
 def _check_registry(name: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -37,6 +36,8 @@ def load_registry_config(home: Path, environment: Mapping[str, str] = os.environ
 
 def read_registry_config(path: Path) -> RegistryConfig:
     """Reads one file. Raises `InvalidRegistryConfig`, which names the file and what is wrong."""
+    import tomllib  # Most have no such file.
+
     try:
         with path.open("rb") as file:
             data = file.read(_MAX_BYTES + 1)

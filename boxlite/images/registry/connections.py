@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import socket
 import ssl
 import urllib.request
@@ -79,9 +80,9 @@ class Connections:
             headers={"User-Agent": USER_AGENT, "Accept-Encoding": "identity", **headers},
             data=form,
         )
-        with _failures(url):
-            async with _patience(self.config.stall_seconds):
-                response = await transport.handle_async_request(request)
+        request.stream = _Body(request.content)
+        async with _failures(url, "cannot be reached", self.config.stall_seconds):
+            response = await transport.handle_async_request(request)
         return Reply(url, response, self.config.stall_seconds)
 
 
@@ -108,13 +109,11 @@ class Reply:
 
     async def receive(self) -> bytes:
         """The next bytes of the body; none at its end. Raises `Transient` where it breaks off."""
-        with _failures(self.url):
-            async with _patience(self._stall_seconds):
-                async for chunk in self._chunks:
-                    if chunk:
-                        return chunk
-                return b""
-        raise AssertionError("unreachable")
+        async with _failures(self.url, "broke off", self._stall_seconds):
+            while not (chunk := await anext(self._chunks, None)):
+                if chunk is None:
+                    return b""
+        return chunk
 
     async def read(self, limit: int) -> bytes:
         """The whole body. Raises `RegistryMisbehaved` where it is larger, as soon as that is known."""
@@ -146,6 +145,21 @@ class Reply:
         with contextlib.suppress(httpx.HTTPError, httpx.StreamError, RuntimeError):
             async for _ in self._chunks:
                 pass
+
+
+class _Body(httpx.AsyncByteStream):
+    """What is sent. Httpx's own is a generator, which a cancelled request would leave to the collector."""
+
+    def __init__(self, data: bytes) -> None:
+        self._left = [data] if data else []
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if not self._left:
+            raise StopAsyncIteration
+        return self._left.pop()
 
 
 def open_transport(url: httpx.URL, config: RegistryConfig) -> httpx.AsyncBaseTransport:
@@ -184,25 +198,21 @@ def _find_proxy(url: httpx.URL, place: str) -> httpx.URL | None:
 
 
 @contextlib.asynccontextmanager
-async def _patience(seconds: float | None) -> AsyncIterator[None]:
-    with trio.move_on_after(float("inf") if seconds is None else seconds) as scope:
-        yield
-    if scope.cancelled_caught:
-        raise Transient(f"nothing came for {seconds:g} s")
-
-
-@contextlib.contextmanager
-def _failures(url: httpx.URL) -> Iterator[None]:
+async def _failures(url: httpx.URL, event: str, stall_seconds: float | None) -> AsyncIterator[None]:
+    """Turns what may go wrong with a connection into our own errors; nothing for so many seconds is one, too."""
     try:
-        yield
+        with trio.move_on_after(math.inf if stall_seconds is None else stall_seconds) as scope:
+            yield
     except httpx.TransportError as error:
         if (refused := _certificate_error(error)) is not None:
             raise Untrusted(str(refused.verify_message or refused)) from error
         if isinstance(error, httpx.LocalProtocolError | httpx.UnsupportedProtocol):
             raise RegistryMisbehaved(f"{url.host} has us ask for the impossible: {error}") from error
-        raise Transient(_reason(error)) from error
+        raise Transient(f"{url.host} {event}: {_reason(error)}") from error
     except UnicodeError as error:
         raise RegistryMisbehaved(f"{url.host!r} is no name of a host: {error}") from error
+    if scope.cancelled_caught:
+        raise Transient(f"{url.host} {event}: nothing came for {stall_seconds:g} s")
 
 
 def _reason(error: httpx.TransportError) -> str:

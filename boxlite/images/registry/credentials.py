@@ -49,9 +49,9 @@ def credential_files(environment: Mapping[str, str] = os.environ) -> tuple[Path,
     if chosen := environment.get("REGISTRY_AUTH_FILE"):
         return (Path(chosen),)
     home = Path(environment.get("HOME") or "~").expanduser()
-    runtime = environment.get("XDG_RUNTIME_DIR") or f"/run/containers/{os.getuid()}"
+    runtime = environment.get("XDG_RUNTIME_DIR")
     return (
-        Path(runtime) / "containers/auth.json",
+        Path(runtime) / "containers/auth.json" if runtime else Path(f"/run/containers/{os.getuid()}/auth.json"),
         Path(environment.get("XDG_CONFIG_HOME") or home / ".config") / "containers/auth.json",
         Path(environment.get("DOCKER_CONFIG") or home / ".docker") / "config.json",
     )

@@ -85,8 +85,6 @@ class Exchange:
                 f"the certificate of {url.host} is not trusted: {error}: if it is right, name its authority by "
                 "`ca_file` in registries.toml or by SSL_CERT_FILE"
             ) from error
-        except Transient as failure:
-            raise Transient(f"{url.host} cannot be reached: {failure}", failure.wait) from failure
 
 
 def _message(body: bytes) -> str:
