@@ -22,6 +22,8 @@ from collections.abc import Callable
 import attrs
 
 from vmm_ffi import keeper, shim
+from vmm_ffi.shares import server as share_server
+from vmm_ffi.shares.server import RunningServer
 from vmm_ffi.spec import (
     MAX_DATAGRAM,
     Exited,
@@ -40,13 +42,19 @@ from vmm_ffi.spec import (
 _SIZE_OF_INT = 4
 
 
-@attrs.frozen
+@attrs.define(eq=False)
 class _Shim:
     """A forked child that is not yet reaped: until then, its pid belongs to nobody else."""
 
     key: int
     pid: int
     pidfd: int
+    server: RunningServer | None
+    """Of its shares, as long as that is not reaped."""
+    status: int | None = None
+    """Once it is reaped; then its server is about to end."""
+    cause: str = ""
+    """Why it was killed from here, where nobody asked for that."""
 
 
 @attrs.define(eq=False)
@@ -89,7 +97,10 @@ class Zygote:
         for pidfd in [child.pidfd for child in self._shims.values()] + [kept.pidfd for kept in unborn]:
             signal.pidfd_send_signal(pidfd, signal.SIGKILL)
         for child in list(self._shims.values()):
-            self._reap(child)
+            if child.status is None:
+                self._reap(child)
+            if child.server is not None:
+                self._reap_server(child, child.server)
         for kept in unborn:
             self._reap_keeper(kept)
 
@@ -150,22 +161,35 @@ class Zygote:
             return
         zygote = os.getpid()
         try:
+            server = share_server.start(request.spec, descriptors[0])
+        except OSError as error:
+            self._send(Failed(request.key, f"cannot start what serves its shares: {error}", error.errno))
+            return
+        try:
             pid = os.fork()
         except OSError as error:
+            _end(server)
             self._send(Failed(request.key, f"cannot fork: {error}"))
             return
         if pid == 0:
-            shim.become(request.spec, descriptors[0], zygote)
+            link = None if server is None else server.link.fileno()
+            shim.become(request.spec, descriptors[0], zygote, shares=link)
         try:
-            child = _Shim(request.key, pid, os.pidfd_open(pid))
+            child = _Shim(request.key, pid, os.pidfd_open(pid), server)
             process = identity_of(pid, unreaped=True)
         except OSError as error:
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
+            _end(server)
             self._send(Failed(request.key, f"cannot watch the shim: {error}"))
             return
         self._shims[request.key] = child
         self._selector.register(child.pidfd, selectors.EVENT_READ, lambda events: self._reap(child))
+        if server is not None:
+            server.link.close()
+            self._selector.register(
+                server.pidfd, selectors.EVENT_READ, lambda events: self._reap_server(child, server)
+            )
         # A child that nobody has reaped has an identity.
         assert process is not None
         self._send(Spawned(request.key, process))
@@ -220,7 +244,7 @@ class Zygote:
 
     def _kill(self, request: Kill) -> None:
         child = self._shims.get(request.key)
-        if child is not None:
+        if child is not None and child.status is None:
             try:
                 signal.pidfd_send_signal(child.pidfd, request.signal)
             except (OSError, TypeError, OverflowError):
@@ -228,11 +252,29 @@ class Zygote:
                 return
 
     def _reap(self, child: _Shim) -> None:
-        _, status = os.waitpid(child.pid, 0)
+        _, child.status = os.waitpid(child.pid, 0)
         self._selector.unregister(child.pidfd)
         os.close(child.pidfd)
+        if child.server is None:
+            self._report_end(child)
+        else:
+            child.server.kill()
+
+    def _reap_server(self, child: _Shim, server: RunningServer) -> None:
+        self._selector.unregister(server.pidfd)
+        status, child.server = server.reap(), None
+        if child.status is None:
+            child.cause = share_server.describe_end(status)
+            # What the guest waits for from its shares would never come.
+            signal.pidfd_send_signal(child.pidfd, signal.SIGKILL)
+        else:
+            self._report_end(child)
+
+    def _report_end(self, child: _Shim) -> None:
+        assert child.status is not None
         del self._shims[child.key]
-        self._send(Exited(child.key, status))
+        # One that ended on its own did so before its server.
+        self._send(Exited(child.key, child.status, child.cause if child.status == signal.SIGKILL else ""))
 
     def _send(self, event: Spawned | Failed | Exited) -> None:
         """Never blocks: a host that does not read must not keep the zygote from noticing its death."""
@@ -252,6 +294,12 @@ class Zygote:
                 self._outbox.popleft()
         waiting = selectors.EVENT_WRITE if self._outbox else 0
         self._selector.modify(self._host, selectors.EVENT_READ | waiting, self._on_host)
+
+
+def _end(server: RunningServer | None) -> None:
+    if server is not None:
+        server.kill()
+        server.reap()
 
 
 def _read_report(reports: socket.socket, key: int) -> Spawned | Failed:

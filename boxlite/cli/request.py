@@ -8,6 +8,7 @@ from typing import cast
 import attrs
 
 from boxlite.boxes.policy import HealthCheck, RestartPolicy
+from boxlite.boxes.volumes import Volume
 from boxlite.images.config import ImageConfig, argv_for_run
 from boxlite.runtime.runtime import CreateOptions
 
@@ -27,6 +28,7 @@ class BoxRequest:
     restart: RestartPolicy | None = None
     health: HealthCheck | None = None
     detached: bool | None = None
+    volumes: tuple[Volume, ...] = ()
     engine: str = "auto"
     kernel: str | None = None
     home: str | None = None

@@ -55,6 +55,7 @@ class SimulatedParts:
             kernel=_ROOT / "kernel",
             kernel_library=None,
             reason="simulated",
+            share_server=_ROOT / "virtiofsd",
         )
 
     async def kernel(self) -> Path:

@@ -12,7 +12,7 @@ import attrs
 
 from boxlite.errors import EngineUnavailable
 from boxlite.programs import find_program
-from boxlite.vmm.engines import INSTALL_KERNEL, INSTALL_QEMU, choose_engine, kvm_obstacle
+from boxlite.vmm.engines import INSTALL_KERNEL, INSTALL_QEMU, INSTALL_VIRTIOFSD, choose_engine, kvm_obstacle
 from boxlite.vmm.facts import HostFacts, gather_facts
 from vmm_ffi.spec import VmmKind
 
@@ -45,6 +45,7 @@ async def examine(home: Path, *, wanted: VmmKind | None = None) -> list[Check]:
         _qemu(facts),
         _kernel(facts),
         _kvm(facts),
+        _volumes(facts),
         _program("e2fsprogs", "mke2fs", "apt-get install e2fsprogs"),
         _program("busybox", "busybox", "apt-get install busybox-static"),
         _memory(),
@@ -81,6 +82,13 @@ def _kvm(facts: HostFacts) -> Check:
     obstacle = kvm_obstacle(facts)
     # Not a failure: machines run without it, only slower.
     return Check("kvm", True, "usable" if obstacle is None else f"not used, machines run in software: {obstacle}")
+
+
+def _volumes(facts: HostFacts) -> Check:
+    if facts.share_server is None:
+        # Not a failure: boxes without volumes do without it.
+        return Check("volumes", True, f"none, without virtiofsd: {INSTALL_VIRTIOFSD}")
+    return Check("volumes", True, f"by {facts.share_server}")
 
 
 def _program(name: str, program: str, install: str) -> Check:

@@ -21,10 +21,14 @@ from boxlite.errors import EngineUnavailable
 
 QEMU: Final = "qemu-system-x86_64"
 
+VIRTIOFSD: Final = "virtiofsd"
+
 _KVM = "/dev/kvm"
 _VIRTUALIZATION_FLAGS = frozenset({"vmx", "svm"})
 _STEADY_TSC_FLAGS = frozenset({"hypervisor", "constant_tsc", "nonstop_tsc", "tsc_known_freq"})
 _SYSTEM_LIBRARIES = ("/usr/local/lib64", "/usr/local/lib", "/usr/lib64", "/usr/lib", "/usr/lib/x86_64-linux-gnu")
+_PRIVATE_PROGRAMS = ("/usr/libexec", "/usr/lib/qemu", "/usr/lib")
+"""Where systems keep programs that other programs start."""
 _VERSION = re.compile(r"version (\d+)\.(\d+)", re.ASCII)
 _MODEL_FIELDS = ("vendor_id", "cpu family", "model", "model name", "stepping", "flags")
 
@@ -52,6 +56,8 @@ class HostFacts:
     """A digest of the code that writes the engine's command line; empty where its source is not to be had."""
     processor: str = ""
     """A digest of the processor's model and features; empty where /proc/cpuinfo is not to be had."""
+    share_server: Path | None = None
+    """virtiofsd, which serves volumes."""
     kernel: Path | None = None
     """The user's own: an ELF file with a PVH entry."""
     kernel_library: Path | None = None
@@ -84,6 +90,7 @@ async def gather_facts(
         qemu_release=release,
         command_line=_command_line(),
         processor=processor(cpuinfo),
+        share_server=_virtiofsd(),
         kernel=kernel,
         kernel_library=kernel_library or next(_kernel_libraries(), None),
     )
@@ -91,6 +98,12 @@ async def gather_facts(
 
 def _which(program: str) -> Path | None:
     found = shutil.which(program)
+    return None if found is None else Path(found).absolute()
+
+
+def _virtiofsd() -> Path | None:
+    path = os.pathsep.join((os.environ.get("PATH", os.defpath), *_PRIVATE_PROGRAMS))
+    found = shutil.which(VIRTIOFSD, path=path)
     return None if found is None else Path(found).absolute()
 
 

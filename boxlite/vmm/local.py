@@ -22,7 +22,7 @@ from boxlite.portal.session import open_session
 from boxlite.portal.transport import GuestSocket, listen
 from boxlite.vmm.console import Console
 from boxlite.vmm.engine import Snapshot
-from boxlite.vmm.kept import AGENT, MONITOR, READY, KeptProcess, put_down, read_record, remove_sockets, watch
+from boxlite.vmm.kept import AGENT, MONITOR, READY, SHARES, KeptProcess, put_down, read_record, remove_sockets, watch
 from boxlite.vmm.migration import load_state, save_state
 from boxlite.vmm.process import VmExit, VmProcess
 from boxlite.vmm.qmp import Monitor, MonitorError
@@ -251,6 +251,7 @@ class LocalEngine:
             memory_file=_memory_file(memory, restore),
             incoming=restore is not None,
             monitor=path + MONITOR,
+            share_socket=None if spec.share_server is None else path + SHARES,
         )
         if restore is not None:
             _check_memory(restore.memory, spec.memory_mib)
