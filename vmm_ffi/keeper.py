@@ -14,11 +14,11 @@ import time
 from typing import NoReturn
 
 from vmm_ffi import shim
-from vmm_ffi.shares import server as share_server
-from vmm_ffi.shares.server import RunningServer
 from vmm_ffi.child import forget_the_host, keep_only
 from vmm_ffi.console_log import ConsoleLog
 from vmm_ffi.files import create, remove, write_at
+from vmm_ffi.shares import server as share_server
+from vmm_ffi.shares.server import RunningServer
 from vmm_ffi.spec import (
     CONSOLE_FILE,
     EXIT_FILE,

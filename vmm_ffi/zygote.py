@@ -187,9 +187,7 @@ class Zygote:
         self._selector.register(child.pidfd, selectors.EVENT_READ, lambda events: self._reap(child))
         if server is not None:
             server.link.close()
-            self._selector.register(
-                server.pidfd, selectors.EVENT_READ, lambda events: self._reap_server(child, server)
-            )
+            self._selector.register(server.pidfd, selectors.EVENT_READ, lambda events: self._reap_server(child, server))
         # A child that nobody has reaped has an identity.
         assert process is not None
         self._send(Spawned(request.key, process))

@@ -55,7 +55,8 @@ class Start:
 
     async def begin(self, closing: AsyncExitStack) -> tuple[Vm, GuestSession]:
         """A machine that takes commands; closing the stack ends it. Raises as `boxlite.boxes.boot.boot` does."""
-        # A template's memory is shared copy-on-write with its clones, and that of a machine with shares is with their server.
+        # Clones have a template's memory copy-on-write, and a machine with shares has its memory in common with their
+        # server.
         if not self._spec.shares and not await self._services.storage.has_scratch(self._directory):
             template = await self._obtain()
             if template is not None:

@@ -46,8 +46,8 @@ def _normal(target: str) -> str:
 class Volume:
     """A directory or a file of this host, which a box sees at `target`.
 
-    `source` becomes absolute when this is made; symbolic links in it are followed once, when the box is created. The box
-    may change what is there, unless it is `read_only`, which the host itself sees to. What is wrong raises
+    `source` becomes absolute when this is made; symbolic links in it are followed once, when the box is created. The
+    box may change what is there, unless it is `read_only`, which the host itself sees to. What is wrong raises
     `InvalidOptions`.
     """
 
@@ -61,7 +61,9 @@ class Volume:
         if self.target == "/":
             raise InvalidOptions("a volume cannot be the root of a box: name a directory in it, such as /data")
         if _is_in(self.target, _KERNELS_OWN):
-            raise InvalidOptions(f"a volume cannot be in {self.target}, which is the kernel's own: choose another place")
+            raise InvalidOptions(
+                f"a volume cannot be in {self.target}, which is the kernel's own: choose another place"
+            )
         for path in (self.source, self.target):
             size = len(os.fsencode(path))
             if size > _LONGEST_PATH or any(len(os.fsencode(name)) > _LONGEST_NAME for name in path.split("/")):
@@ -83,7 +85,9 @@ class Volume:
             case [_, mode]:
                 raise InvalidOptions(f"the mode of the volume {text!r} is ro or rw, not {mode!r}")
             case _:
-                raise InvalidOptions(f"{text!r} is no volume: write SOURCE:TARGET or SOURCE:TARGET:ro, such as ./data:/data")
+                raise InvalidOptions(
+                    f"{text!r} is no volume: write SOURCE:TARGET or SOURCE:TARGET:ro, such as ./data:/data"
+                )
         if not source.startswith(("/", ".")):
             raise InvalidOptions(
                 f"{source!r} is no path, and there are no named volumes: write ./{source} for a directory here"

@@ -152,8 +152,8 @@ class Runtime:
         of it, so that the first command of its user is quick; `()` runs none. Under pressure, when the host runs short
         of memory or others wait for a share of the budget, the pool keeps fewer.
 
-        Raises `InvalidReference`, `InvalidOptions`, `VolumeUnavailable`, `InvalidCommand`, `OverBudget` where the budget
-        could never hold such a box, and `RuntimeClosed`.
+        Raises `InvalidReference`, `InvalidOptions`, `VolumeUnavailable`, `InvalidCommand`, `OverBudget` where the
+        budget could never hold such a box, and `RuntimeClosed`.
         """
         called = f"pool-{secrets.token_hex(4)}" if name is None else name
         checked = await _with_volumes(BoxOptions(image=parse_reference(image), name=called, **options))

@@ -142,7 +142,8 @@ def _volume_from_json(data: Any) -> Volume:
     for name in ("source", "target"):
         _require(isinstance(fields[name], str), f"{name} of a volume is a text")
     volume = Volume(**fields)
-    _require(volume.source == fields["source"], "source of a volume is an absolute path")
+    same = (volume.source, volume.target) == (fields["source"], fields["target"])
+    _require(same, "the paths of a volume are absolute, and as short as they can be")
     return volume
 
 

@@ -57,7 +57,7 @@ def enter_namespaces() -> None:
         syscalls.mount("", "/", "", MS_REC | MS_PRIVATE)
     except OSError as error:
         raise VmmError(
-            f"volumes need a namespace of their own, which this host does not give to user {user}: {error}: "
+            f"volumes need a namespace of their own, which this host does not give to user {user}: {error.strerror}: "
             "allow user namespaces (sysctl user.max_user_namespaces, kernel.apparmor_restrict_unprivileged_userns), "
             "or run as root"
         ) from error
@@ -76,7 +76,7 @@ def make_root(shares: Sequence[ShareSpec]) -> None:
         flags = MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC
         syscalls.mount("", ROOT, "", flags)
     except OSError as error:
-        raise VmmError(f"the tree of volumes cannot be built: {error}") from error
+        raise VmmError(f"the tree of volumes cannot be built: {error.strerror}") from error
 
 
 def _open(share: ShareSpec) -> tuple[int, bool]:
@@ -91,7 +91,7 @@ def _open(share: ShareSpec) -> tuple[int, bool]:
         # Of a tree that is attached nowhere, so that there is no moment in which it is not restricted.
         syscalls.restrict_tree(tree, _HARDENED | (ATTR_RDONLY if share.read_only else 0), share.path)
     except OSError as error:
-        raise VmmError(f"the volume {error}: has it been moved since the box was created?") from error
+        raise VmmError(f"the volume {error.strerror}: has it been moved since the box was created?") from error
     return tree, stat.S_ISDIR(mode)
 
 

@@ -1,8 +1,8 @@
 """virtiofsd beside a machine: one process for all of its shares, which ends with it.
 
-It is forked by the machine's own parent, zygote or keeper, and lets the machine have one end of a connection. The kernel
-kills it when that parent ends; when the machine ends, the parent does. Its own sandbox puts it into namespaces of its own
-in a child of its own, with the tree of shares as its root and few capabilities.
+It is forked by the machine's own parent, zygote or keeper, and the machine gets one end of a connection to it. The
+kernel kills it when that parent ends; when the machine ends, the parent does. Its own sandbox puts it, in a child of
+its own, into namespaces with the tree of shares as the root, and leaves it few capabilities.
 """
 
 from __future__ import annotations
