@@ -6,6 +6,7 @@ machine without a keeper does not exist. See docs/engines.md for what happens wh
 
 from __future__ import annotations
 
+import contextlib
 import os
 import selectors
 import signal
@@ -92,22 +93,25 @@ def _keep(request: Spawn, where: Keep, zygote: socket.socket) -> None:
         # The machine has not begun, and ends with this process.
         return
     zygote.close()
-    os.write(gate_end, GO)
+    # Where the machine has been killed by now, nobody is behind the gate.
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+    with contextlib.suppress(BrokenPipeError):
+        os.write(gate_end, GO)
     os.close(gate_end)
-    cause = _drain_until_end(console, os.pidfd_open(pid), log, server)
+    cause = _drain_until_end(console, pid, log, server)
     _, status = os.waitpid(pid, 0)
     # One that ended on its own did so before its server.
     _note(ExitNote(process, status, cause if status == signal.SIGKILL else ""), reserved, directory)
     os._exit(0)
 
 
-def _drain_until_end(console: int, machine: int, log: ConsoleLog, server: RunningServer | None) -> str:
-    """Returns when the process of the pidfd `machine` has ended, and all that it printed is in the log.
+def _drain_until_end(console: int, pid: int, log: ConsoleLog, server: RunningServer | None) -> str:
+    """Returns when the process `pid`, the machine, has ended, and all that it printed is in the log.
 
     Neither outlives the other: gives the cause where the server of its shares ended first.
     """
     os.set_blocking(console, False)
-    cause = ""
+    cause, machine = "", os.pidfd_open(pid)
     with selectors.DefaultSelector() as selector:
         selector.register(console, selectors.EVENT_READ)
         selector.register(machine, selectors.EVENT_READ)
@@ -119,7 +123,7 @@ def _drain_until_end(console: int, machine: int, log: ConsoleLog, server: Runnin
             ended = machine in ready
             if not ended and server is not None and server.pidfd in ready:
                 selector.unregister(server.pidfd)
-                cause, server = share_server.describe_end(server.reap()), None
+                cause, server = share_server.describe_end(server.reap(), pid), None
                 signal.pidfd_send_signal(machine, signal.SIGKILL)
             if console in ready:
                 if not _drain(console, log):

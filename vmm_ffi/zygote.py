@@ -262,7 +262,7 @@ class Zygote:
         self._selector.unregister(server.pidfd)
         status, child.server = server.reap(), None
         if child.status is None:
-            child.cause = share_server.describe_end(status)
+            child.cause = share_server.describe_end(status, child.pid)
             # What the guest waits for from its shares would never come.
             signal.pidfd_send_signal(child.pidfd, signal.SIGKILL)
         else:

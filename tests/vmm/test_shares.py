@@ -6,6 +6,7 @@ import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import attrs
 import pytest
@@ -179,7 +180,7 @@ async def test_a_kept_machine_keeps_its_server(spec: InstanceSpec, host: Path, t
     ],
 )
 async def test_a_server_that_cannot_begin_ends_the_machine(
-    zygote: Zygote, spec: InstanceSpec, changes: dict[str, object], complaint: str
+    zygote: Zygote, spec: InstanceSpec, changes: dict[str, Any], complaint: str
 ) -> None:
     with trio.fail_after(10):
         machine = await zygote.spawn(attrs.evolve(spec, **changes))

@@ -23,6 +23,8 @@ from vmm_ffi.shares.root import ROOT, enter_namespaces, make_root
 from vmm_ffi.spec import SHIM_FAILED, InstanceSpec, ShareSpec
 from vmm_ffi.vmm import VmmError
 
+_PF_EXITING = 0x4  # linux/sched.h
+
 _DROPPED = ("mknod", "fsetid", "setfcap")
 """Capabilities that virtiofsd keeps by default, and has no use for here: what they are for, a guest may not do."""
 
@@ -120,14 +122,23 @@ def _become(program: str, shares: tuple[ShareSpec, ...], listener: int, console:
         os._exit(SHIM_FAILED)
 
 
-def describe_end(status: int) -> str:
-    """Why a machine was killed whose server ended with this status; empty where that ended because the machine did."""
-    code = os.waitstatus_to_exitcode(status)
-    if code == 0:
+def describe_end(status: int, machine: int) -> str:
+    """Why the process `machine`, which is not yet reaped, is to be killed, whose server ended with this status.
+
+    Empty where the server ended because the machine is ending: then the connection ends a moment before its process.
+    """
+    if _is_exiting(machine):
         return ""
+    code = os.waitstatus_to_exitcode(status)
     return "virtiofsd, which serves its volumes, " + (
-        f"exited with status {code}" if code > 0 else f"was killed by signal {-code}"
+        f"exited with status {code}" if code >= 0 else f"was killed by signal {-code}"
     )
+
+
+def _is_exiting(pid: int) -> bool:
+    """Whether its end has begun: the kernel marks a process before it closes what that has open (proc(5), flags)."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return fields[0] in "ZX" or bool(int(fields[6]) & _PF_EXITING)
 
 
 def arguments(listener: int) -> list[str]:
