@@ -87,7 +87,7 @@ def _keep(request: Spawn, where: Keep, zygote: socket.socket) -> None:
     if server is not None:
         server.link.close()
     process = _identity(pid)
-    _write_record(VmRecord(process, keeper, where.sockets), directory)
+    _write_record(VmRecord(process, keeper, where.sockets, request.spec.kind), directory)
     zygote.send(encode(Spawned(request.key, process, keeper)), socket.MSG_NOSIGNAL)
     if zygote.recv(len(GO)) != GO:
         # The machine has not begun, and ends with this process.

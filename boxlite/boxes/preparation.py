@@ -39,13 +39,16 @@ class Preparation:
     """Of the box's own machine: that of the recipe, with the volumes, of which no template knows."""
 
 
-async def prepare(options: BoxOptions, services: BoxServices, stages: Stages) -> Preparation:
-    """Makes what boxes share.
+async def prepare(
+    options: BoxOptions, services: BoxServices, stages: Stages, engine: EngineChoice | None = None
+) -> Preparation:
+    """Makes what boxes share; `engine` is the runtime's unless it is given.
 
     Raises a `BoxliteError` or OSError, alone or in a group, for whatever part could not be made. Cancellation leaves
     nothing but, perhaps, parts that are complete.
     """
-    engine = await services.parts.engine()
+    if engine is None:
+        engine = await services.parts.engine()
     share_server = _share_server(options, engine)
     await find_volumes(options.name, options.volumes)
     image = _Part("image", lambda: services.images.ask(Prepare(options.image)))
@@ -58,7 +61,8 @@ async def prepare(options: BoxOptions, services: BoxServices, stages: Stages) ->
         box_id=options.name,
         kind=engine.kind,
         accelerator=engine.accelerator,
-        program=str(engine.program),
+        program=None if engine.program is None else str(engine.program),
+        library=None if engine.library is None else str(engine.library),
         parallel_cpus=engine.parallel_cpus,
         tsc_khz=engine.tsc_khz,
         reconnect_in_ms=engine.reconnect_in_ms,

@@ -32,8 +32,8 @@ from vmm_ffi.shares.syscalls import (
 from vmm_ffi.spec import ShareSpec
 from vmm_ffi.vmm import VmmError
 
-ROOT = "/tmp"
-"""Where the tree is, in the mount namespace of the process that serves it: a directory that every host has."""
+ROOT = "/sys"
+"""Where the tree is, in the mount namespace of the process that serves it: every host has it, and nothing needed is there."""
 
 _HARDENED = ATTR_NOSUID | ATTR_NODEV | ATTR_NOEXEC
 
