@@ -7,6 +7,7 @@ machine without a keeper does not exist. See docs/engines.md for what happens wh
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import selectors
 import signal
@@ -100,18 +101,17 @@ def _keep(request: Spawn, where: Keep, zygote: socket.socket) -> None:
     os.close(gate_end)
     cause = _drain_until_end(console, pid, log, server)
     _, status = os.waitpid(pid, 0)
-    # One that ended on its own did so before its server.
-    _note(ExitNote(process, status, cause if status == signal.SIGKILL else ""), reserved, directory)
+    _note(ExitNote(process, status, cause), reserved, directory)
     os._exit(0)
 
 
 def _drain_until_end(console: int, pid: int, log: ConsoleLog, server: RunningServer | None) -> str:
     """Returns when the process `pid`, the machine, has ended, and all that it printed is in the log.
 
-    Neither outlives the other: gives the cause where the server of its shares ended first.
+    Neither outlives the other: gives the cause where the server of its shares ended first, and so it was killed.
     """
     os.set_blocking(console, False)
-    cause, machine = "", os.pidfd_open(pid)
+    cause, served, doom, machine = "", 0, math.inf, os.pidfd_open(pid)
     with selectors.DefaultSelector() as selector:
         selector.register(console, selectors.EVENT_READ)
         selector.register(machine, selectors.EVENT_READ)
@@ -119,12 +119,16 @@ def _drain_until_end(console: int, pid: int, log: ConsoleLog, server: RunningSer
             selector.register(server.pidfd, selectors.EVENT_READ)
         ended = False
         while not ended:
-            ready = {key.fd for key, _ in selector.select()}
+            patience = None if doom == math.inf else max(0.0, doom - time.monotonic())
+            ready = {key.fd for key, _ in selector.select(patience)}
             ended = machine in ready
+            if not ended and time.monotonic() >= doom:
+                cause, doom = share_server.describe_end(served), math.inf
+                signal.pidfd_send_signal(machine, signal.SIGKILL)
             if not ended and server is not None and server.pidfd in ready:
                 selector.unregister(server.pidfd)
-                cause, server = share_server.describe_end(server.reap(), pid), None
-                signal.pidfd_send_signal(machine, signal.SIGKILL)
+                served, server = server.reap(), None
+                doom = time.monotonic() + share_server.grace(served)
             if console in ready:
                 if not _drain(console, log):
                     selector.unregister(console)

@@ -17,6 +17,7 @@ import selectors
 import signal
 import socket
 import sys
+import time
 from collections.abc import Callable
 
 import attrs
@@ -54,7 +55,11 @@ class _Shim:
     status: int | None = None
     """Once it is reaped; then its server is about to end."""
     cause: str = ""
-    """Why it was killed from here, where nobody asked for that."""
+    """Why it is killed from here, where nobody asks for that."""
+    doom: float | None = None
+    """When it is, by the monotonic clock, if it has not ended by then."""
+    killed: bool = False
+    """Whether it was."""
 
 
 @attrs.define(eq=False)
@@ -90,7 +95,7 @@ class Zygote:
         # Another process may hold a copy of the host's end of the socket, so its end of file is not enough.
         self._selector.register(self._host_pidfd, selectors.EVENT_READ, self._on_host_ended)
         while self._serving:
-            for ready, events in self._selector.select():
+            for ready, events in self._selector.select(self._kill_doomed()):
                 handle: Callable[[int], None] = ready.data
                 handle(events)
         unborn = [kept for kept in self._keepers.values() if kept.reports is not None]
@@ -103,6 +108,20 @@ class Zygote:
                 self._reap_server(child, child.server)
         for kept in unborn:
             self._reap_keeper(kept)
+
+    def _kill_doomed(self) -> float | None:
+        """The seconds until the next one is due; None where none is."""
+        now = time.monotonic()
+        waiting = []
+        for child in self._shims.values():
+            if child.doom is None or child.status is not None:
+                continue
+            if child.doom > now:
+                waiting.append(child.doom - now)
+            else:
+                signal.pidfd_send_signal(child.pidfd, signal.SIGKILL)
+                child.doom, child.killed = None, True
+        return min(waiting, default=None)
 
     def _on_host_ended(self, events: int) -> None:
         self._serving = False
@@ -264,17 +283,16 @@ class Zygote:
         self._selector.unregister(server.pidfd)
         status, child.server = server.reap(), None
         if child.status is None:
-            child.cause = share_server.describe_end(status, child.pid)
             # What the guest waits for from its shares would never come.
-            signal.pidfd_send_signal(child.pidfd, signal.SIGKILL)
+            child.cause = share_server.describe_end(status)
+            child.doom = time.monotonic() + share_server.grace(status)
         else:
             self._report_end(child)
 
     def _report_end(self, child: _Shim) -> None:
         assert child.status is not None
         del self._shims[child.key]
-        # One that ended on its own did so before its server.
-        self._send(Exited(child.key, child.status, child.cause if child.status == signal.SIGKILL else ""))
+        self._send(Exited(child.key, child.status, child.cause if child.killed else ""))
 
     def _send(self, event: Spawned | Failed | Exited) -> None:
         """Never blocks: a host that does not read must not keep the zygote from noticing its death."""

@@ -33,7 +33,8 @@ from vmm_ffi.spec import ShareSpec
 from vmm_ffi.vmm import VmmError
 
 ROOT = "/sys"
-"""Where the tree is, in the mount namespace of the process that serves it: every host has it, and nothing needed is there."""
+"""Where the tree is, in the mount namespace of the process that serves it: a directory that every host has, with nothing
+in it that this process needs."""
 
 _HARDENED = ATTR_NOSUID | ATTR_NODEV | ATTR_NOEXEC
 

@@ -13,7 +13,7 @@ import signal
 import socket
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import NoReturn
+from typing import Final, NoReturn
 
 import attrs
 
@@ -23,7 +23,7 @@ from vmm_ffi.shares.root import ROOT, enter_namespaces, make_root
 from vmm_ffi.spec import SHIM_FAILED, InstanceSpec, ShareSpec
 from vmm_ffi.vmm import VmmError
 
-_PF_EXITING = 0x4  # linux/sched.h
+HANGUP_SECONDS: Final = 10.0
 
 _DROPPED = ("mknod", "fsetid", "setfcap")
 """Capabilities that virtiofsd keeps by default, and has no use for here: what they are for, a guest may not do."""
@@ -122,23 +122,20 @@ def _become(program: str, shares: tuple[ShareSpec, ...], listener: int, console:
         os._exit(SHIM_FAILED)
 
 
-def describe_end(status: int, machine: int) -> str:
-    """Why the process `machine`, which is not yet reaped, is to be killed, whose server ended with this status.
+def grace(status: int) -> float:
+    """How many seconds a machine has to end by itself whose server ended with this status.
 
-    Empty where the server ended because the machine is ending: then the connection ends a moment before its process.
+    A machine that ends hangs up first, and then writes its disks back; a server that is hung up on ends without fault.
     """
-    if _is_exiting(machine):
-        return ""
+    return HANGUP_SECONDS if status == 0 else 0
+
+
+def describe_end(status: int) -> str:
+    """Why a machine was killed, whose server ended with this status."""
     code = os.waitstatus_to_exitcode(status)
     return "virtiofsd, which serves its volumes, " + (
         f"exited with status {code}" if code >= 0 else f"was killed by signal {-code}"
     )
-
-
-def _is_exiting(pid: int) -> bool:
-    """Whether its end has begun: the kernel marks a process before it closes what that has open (proc(5), flags)."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return fields[0] in "ZX" or bool(int(fields[6]) & _PF_EXITING)
 
 
 def arguments(listener: int) -> list[str]:
