@@ -13,6 +13,10 @@ from boxlite.images.config import ImageConfig, argv_for_run
 from boxlite.runtime.runtime import CreateOptions
 
 
+def _some(volumes: tuple[Volume, ...] | None) -> tuple[Volume, ...] | None:
+    return volumes or None
+
+
 @attrs.frozen(kw_only=True)
 class BoxRequest:
     """A box; None leaves a choice to the image or to `BoxOptions`. Times are in seconds."""
@@ -28,7 +32,7 @@ class BoxRequest:
     restart: RestartPolicy | None = None
     health: HealthCheck | None = None
     detached: bool | None = None
-    volumes: tuple[Volume, ...] = ()
+    volumes: tuple[Volume, ...] | None = attrs.field(default=None, converter=_some)
     engine: str = "auto"
     kernel: str | None = None
     home: str | None = None

@@ -33,8 +33,9 @@ from vmm_ffi.spec import ShareSpec
 from vmm_ffi.vmm import VmmError
 
 ROOT = "/sys"
-"""Where the tree is, in the mount namespace of the process that serves it: a directory that every host has, with nothing
-in it that this process needs."""
+"""Where the tree is, in the mount namespace of the process that serves it.
+
+Every host has this directory, and nothing in it is needed there."""
 
 _HARDENED = ATTR_NOSUID | ATTR_NODEV | ATTR_NOEXEC
 
