@@ -88,8 +88,9 @@ async def prepare(
 
 def _share_server(options: BoxOptions, engine: EngineChoice) -> str | None:
     """Raises `EngineUnavailable` where the box cannot have volumes."""
-    if not options.volumes or engine.kind is not VmmKind.QEMU:
+    if not options.volumes:
         return None
+    assert engine.kind is VmmKind.QEMU, "no other engine is chosen for volumes"
     if engine.share_server is None:
         raise EngineUnavailable(
             f"box {options.name}: it has volumes, and there is no virtiofsd, which serves them: {INSTALL_VIRTIOFSD}"

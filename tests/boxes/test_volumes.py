@@ -7,13 +7,18 @@ import socket
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 from hypothesis import given
+from trio.testing import MockClock
 
 from boxlite.boxes.options import BoxOptions
 from boxlite.boxes.volumes import MAX_VOLUMES, Volume, find_volumes, in_mount_order, resolve_volumes, shares_of
-from boxlite.errors import InvalidOptions, VolumeUnavailable
+from boxlite.errors import EngineUnavailable, InvalidOptions, VolumeUnavailable
 from boxlite.images.reference import BuiltinReference
+from boxlite.testing import open_simulated_runtime
+from boxlite.testing.services import SimulatedParts
+from boxlite.vmm.engines import EngineChoice
 from tests.store.boxes import volumes
 from vmm_ffi.spec import ShareSpec
 
@@ -148,3 +153,35 @@ def test_a_volume_in_another_one_is_mounted_after_it() -> None:
     inner, outer = Volume("/b", "/data/inner", read_only=True), Volume("/a", "/data")
     assert in_mount_order([inner, outer]) == [outer, inner]
     assert shares_of([inner, outer]) == (ShareSpec("v0", "/a", False), ShareSpec("v1", "/b", True))
+
+
+async def test_a_simulated_box_takes_volumes_and_keeps_what_they_are(tmp_path: Path, autojump_clock: MockClock) -> None:
+    (tmp_path / "link").symlink_to(tmp_path)
+    volumes = [Volume(tmp_path / "link", "/data")]
+    async with open_simulated_runtime() as runtime:
+        box = await runtime.create("builtin/python", name="box", volumes=volumes)
+        assert box.options.volumes == (Volume(tmp_path, "/data"),)
+        await box.run(["true"])
+        # The same volumes are the same, however they are named.
+        assert (await runtime.get_or_create("box", "builtin/python", volumes=volumes)).name == "box"
+        with pytest.raises(VolumeUnavailable, match="create it, or correct the path"):
+            await runtime.create("builtin/python", volumes=[Volume(tmp_path / "absent", "/data")])
+        async with runtime.pool("builtin/python", size=1, volumes=volumes) as pool, pool.box() as pooled:
+            assert pooled.options.volumes == (Volume(tmp_path, "/data"),)
+
+
+async def test_without_virtiofsd_the_error_names_its_package(
+    tmp_path: Path, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = SimulatedParts.engine
+
+    async def engine_without(self: SimulatedParts) -> EngineChoice:
+        return attrs.evolve(await engine(self), share_server=None)
+
+    monkeypatch.setattr(SimulatedParts, "engine", engine_without)
+    async with open_simulated_runtime() as runtime:
+        box = await runtime.create("builtin/python", name="box", volumes=[Volume(tmp_path, "/data")])
+        with pytest.raises(EngineUnavailable, match=r"box box: .* no virtiofsd.* apt-get install qemu-system-common"):
+            await box.start()
+        # Others do without.
+        await (await runtime.create("builtin/python")).run(["true"])
