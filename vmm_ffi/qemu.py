@@ -47,6 +47,15 @@ _TCG_KERNEL_ARGUMENTS = (
 )
 
 
+_NESTED_KERNEL_ARGUMENTS = (
+    # What QEMU does not emulate of AMD's virtualization, or so that a guest's guest dies of it.
+    "kvm_amd.avic=0",
+    "kvm_amd.nested=0",
+    "kvm_amd.vls=0",
+    "kvm_amd.vgif=0",
+)
+
+
 def command_line(spec: InstanceSpec) -> list[str]:
     """The arguments of QEMU, its own name left out; raises `VmmError` where the machine lacks room."""
     devices = [
@@ -86,6 +95,8 @@ def _kernel_arguments(spec: InstanceSpec) -> list[str]:
         if spec.tsc_khz is not None:
             # Measuring it against an emulated timer fails now and then, and leaves a clock that steps by 4 ms.
             arguments += ["clocksource=tsc", "tsc=reliable", f"tsc_early_khz={spec.tsc_khz}"]
+        if spec.nested:
+            arguments += _NESTED_KERNEL_ARGUMENTS
     return arguments
 
 
@@ -105,12 +116,14 @@ def _machine(spec: InstanceSpec) -> list[str]:
 def _processor(spec: InstanceSpec) -> list[str]:
     if spec.accelerator is Accelerator.KVM:
         # A guest that could run guests of its own would reach more of the host's kernel.
-        accelerator, model = "kvm", "host,vmx=off,svm=off"
+        accelerator, model = "kvm", "host" if spec.nested else "host,vmx=off,svm=off"
     else:
-        accelerator = _option("tcg", thread="multi" if spec.parallel_cpus else "single")
-        # Without SVM the kernel does not set KVM up in the guest, which would be of no use and take time. Without the
-        # "enhanced" string instructions it copies eight bytes at a time, which in software is as many times faster.
-        model = "max,svm=off,erms=off,fsrm=off"
+        # The emulation of guests' guests is known to work in one thread only.
+        accelerator = _option("tcg", thread="multi" if spec.parallel_cpus and not spec.nested else "single")
+        # Without SVM the kernel does not set KVM up in the guest, which would be of no use and take time. With it, five
+        # levels of page tables are one more than the emulated nested paging walks. Without the "enhanced" string
+        # instructions the kernel copies eight bytes at a time, which in software is as many times faster.
+        model = f"max,{'la57=off,svm=on' if spec.nested else 'svm=off'},erms=off,fsrm=off"
     return ["-accel", accelerator, "-cpu", model, "-smp", str(spec.cpus)]
 
 

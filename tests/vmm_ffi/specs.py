@@ -42,6 +42,7 @@ instances = st.builds(
     accelerator=st.sampled_from(Accelerator),
     parallel_cpus=st.booleans(),
     tsc_khz=st.none() | st.integers(1, 10_000_000),
+    nested=st.booleans(),
     network=st.booleans(),
     mac_address=st.none() | mac_addresses,
     program=st.none() | paths,

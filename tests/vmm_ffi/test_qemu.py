@@ -163,6 +163,18 @@ def test_in_software_a_machine_boots_on_a_busy_host_sleeps_long_and_translates_a
     assert "nolapic_timer" not in kernel_arguments(SPEC)
 
 
+def test_a_guest_runs_guests_of_its_own_only_where_that_was_asked_for() -> None:
+    nested = attrs.evolve(SPEC, nested=True, parallel_cpus=True)
+    assert options(command_line(nested), "-cpu") == [{"": "max", "la57": "off", "svm": "on"}]
+    assert options(command_line(nested), "-accel") == [{"": "tcg", "thread": "single"}]
+    assert "kvm_amd.nested=0" in kernel_arguments(nested)
+    assert options(command_line(SPEC), "-cpu") == [{"": "max", "svm": "off"}]
+    assert not [argument for argument in kernel_arguments(SPEC) if "kvm" in argument]
+    on_kvm = attrs.evolve(nested, accelerator=Accelerator.KVM)
+    assert options(command_line(on_kvm), "-cpu") == [{"": "host"}]
+    assert not [argument for argument in kernel_arguments(on_kvm) if "kvm" in argument]
+
+
 def test_kvm_runs_the_hosts_processor_and_an_ordinary_kernel() -> None:
     spec = attrs.evolve(SPEC, accelerator=Accelerator.KVM, tsc_khz=2_596_144)
     assert " -accel kvm -cpu host,vmx=off,svm=off " in " ".join(command_line(spec))

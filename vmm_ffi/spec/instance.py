@@ -156,6 +156,8 @@ class InstanceSpec:
     """Under TCG: a host thread for each virtual CPU. Needs a QEMU in which that works; see `boxlite.vmm.engines`."""
     tsc_khz: int | None = attrs.field(default=None, validator=attrs.validators.optional(_at_least(1)))
     """Under TCG: the rate of the host's time stamp counter, and so the guest's; None lets the guest measure it."""
+    nested: bool = False
+    """Whether the guest may run virtual machines of its own, on a /dev/kvm. A guest that is trusted alone gets it."""
     network: bool = False
     mac_address: str | None = attrs.field(default=None, validator=attrs.validators.optional(_mac_address))
     """Of the network device, as in 52:54:00:12:34:56; None leaves it to the engine, which gives all the same one."""

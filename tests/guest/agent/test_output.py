@@ -154,6 +154,7 @@ def test_an_end_that_the_commands_own_follows_is_not_told_by_itself() -> None:
 
     async def scenario() -> None:
         pipe = Pipe()
+        pipe.stream.attach(0, UNLIMITED)
         os.write(pipe.writer, b"all")
         os.close(pipe.writer)
         await pipe.ended.wait()
