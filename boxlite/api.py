@@ -14,6 +14,7 @@ from boxlite.boxes.run import CommandFailed, CommandTimedOut, Completed
 from boxlite.boxes.stages import ExecutionTimings
 from boxlite.boxes.stdin import InputStream
 from boxlite.boxes.streams import ByteStream
+from boxlite.boxes.volumes import Volume
 from boxlite.errors import (
     ArgumentsTooLong,
     AuthenticationFailed,
@@ -66,6 +67,7 @@ from boxlite.errors import (
     UnsupportedImage,
     UserNotFound,
     VmGone,
+    VolumeUnavailable,
     WorkdirNotFound,
     ZygoteError,
 )
@@ -181,6 +183,8 @@ __all__ = [
     "UserNotFound",
     "VmDied",
     "VmGone",
+    "Volume",
+    "VolumeUnavailable",
     "WorkdirNotFound",
     "ZygoteError",
     "exit_status",

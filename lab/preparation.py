@@ -59,7 +59,7 @@ async def prepare(cache: Path) -> InstanceSpec:
     script = init_script(busybox=os.fspath(busybox), python=python, runner=os.fspath(runner), disks=2)
     trees = (
         ("root", lambda: contents.system(script)),
-        ("home", lambda: contents.files([home.disks, home.builtin])),
+        ("home", lambda: contents.home([home.disks, home.builtin])),
         ("checkout", contents.checkout),
     )
     disks = [
@@ -75,7 +75,7 @@ async def prepare(cache: Path) -> InstanceSpec:
         accelerator=choice.accelerator,
         tsc_khz=choice.tsc_khz,
         nested=True,
-        program=os.fspath(choice.program),
+        program=str(choice.program),
     )
 
 

@@ -17,6 +17,7 @@ from boxlite.cli.signals import SignalRelay, relay_signals
 from boxlite.cli.standard import STDIN
 from boxlite.cli.terminal import window_size
 from boxlite.cli.timings import Trace
+from boxlite.images.reference import parse_reference
 from boxlite.runtime.layout import find_home
 
 
@@ -27,6 +28,8 @@ async def run_in_box(request: RunRequest, stdout: Sink, stderr: Sink) -> Finishe
     the box.
     """
     trace = Trace()
+    # What makes no sense is told before anything is opened.
+    parse_reference(request.image)
     async with relay_signals() as relay, AsyncExitStack() as opened:
         with trace.measure("open"):
             runtime = await opened.enter_async_context(

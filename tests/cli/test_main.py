@@ -109,7 +109,7 @@ def test_with_json_an_error_is_an_object_on_stdout_and_a_line_on_stderr(call: Ca
     ended = call("run", "--json", "Nonesuch")
     assert ended.status == 125
     assert ended.stdout.startswith('{"exit_code": 125, "errors": [{"type": "InvalidReference"')
-    assert ended.stderr.startswith("boxlite: 'nonesuch' is not an image")
+    assert ended.stderr.startswith("boxlite: 'Nonesuch' does not name an image")
 
 
 def test_a_reader_that_left_ends_boxlite_quietly() -> None:
@@ -170,4 +170,4 @@ def test_colours_are_for_terminals_and_not_where_the_user_wants_none() -> None:
     os.close(main)
     assert b"\x1b[31m" in told[True]
     assert b"\x1b" not in told[False]
-    assert b"is not an image" in told[False]
+    assert b"does not name an image" in told[False]

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import tempfile
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 from hypothesis import Phase, settings
 from hypothesis import strategies as st
@@ -23,37 +21,12 @@ from boxlite.images.store.blobs import BlobStore
 from boxlite.images.store.files import StoreFiles
 from tests.images.archives import archive, file
 from tests.images.layouts import blob_path, find_blobs, put_image
+from tests.images.store.kills import killed_at
 from tests.images.store.stores import own_store
 
 LAYERS = [archive(file(name)) for name in (b"a", b"b", b"c")]
 IMAGES = [LAYERS[:1], LAYERS[:2], LAYERS[1:], LAYERS]
 NAMES = ["example.com/a:1", "example.com/b:1", "example.com/c:1"]
-
-
-def killed_at(step: int, work: Callable[[], object]) -> None:
-    """Does the work in a process that is killed before its change number `step` of the file system, if it has one."""
-    child = os.fork()
-    if child:
-        os.waitpid(child, 0)
-        return
-    try:
-        done = 0
-
-        def deadly(real: Callable[..., Any]) -> Callable[..., Any]:
-            def change(*args: Any, **kwargs: Any) -> Any:
-                nonlocal done
-                if done == step:
-                    os.kill(os.getpid(), signal.SIGKILL)
-                done += 1
-                return real(*args, **kwargs)
-
-            return change
-
-        for name in ("rename", "unlink", "fsync", "pwrite", "utime"):
-            setattr(os, name, deadly(getattr(os, name)))
-        work()
-    finally:
-        os._exit(0)
 
 
 images = st.sampled_from(range(len(IMAGES)))
