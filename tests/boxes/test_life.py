@@ -654,6 +654,23 @@ async def test_the_processes_of_a_box_that_was_taken_over_paused_get_their_signa
         assert 5 <= await took(lambda: box.stop(5)) < 10
 
 
+async def test_an_adopted_box_has_been_running_since_it_started(
+    host: SimulatedHost, autojump_clock: MockClock
+) -> None:
+    """What `boxlite ls` shows: each command of the command line takes the machine over."""
+    async with open_simulated_runtime(host=host) as runtime:
+        box = await runtime.create(IMAGE, name="kept", detached=True)
+        await box.start()
+    (before,) = host.store.load()
+    await trio.sleep(1000)
+    async with open_simulated_runtime(host=host) as runtime:
+        box = await runtime.get("kept")
+        assert (await box.run(["true"])).outcome == Exited(0)
+        assert host.store.load()[0].changed_at == before.changed_at
+        await box.pause()
+        assert host.store.load()[0].changed_at >= before.changed_at + 1000
+
+
 async def test_a_detached_box_that_died_meanwhile_says_how(host: SimulatedHost, autojump_clock: MockClock) -> None:
     """And its policy starts it again."""
     async with open_simulated_runtime(host=host) as runtime:
