@@ -6,14 +6,16 @@ BIN := $(VENV)/bin
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
 # What virtual machines need, and what the tests compare with.
-PACKAGES := qemu-system-x86 e2fsprogs busybox-static python3-venv skopeo umoci
-INSTALLED = command -v qemu-system-x86_64 && command -v skopeo && command -v umoci && busybox true \
+PACKAGES := qemu-system-x86 e2fsprogs busybox-static python3-venv skopeo umoci buildah debootstrap
+# On some systems a part of qemu-system-x86, on others a package of its own.
+VIRTIOFSD = command -v virtiofsd || test -x /usr/libexec/virtiofsd || test -x /usr/lib/qemu/virtiofsd
+INSTALLED = command -v qemu-system-x86_64 && { $(VIRTIOFSD); } && command -v skopeo && command -v umoci && command -v buildah && PATH="$$PATH:/usr/sbin:/sbin" command -v debootstrap && busybox true \
 	&& PATH="$$PATH:/usr/sbin:/sbin" command -v mke2fs && $(PYTHON) -c 'import ensurepip, venv'
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup packages demo test lint proto bench docs clean
+.PHONY: help setup packages demo test lint proto bench docs lab-shell clean
 
 help:
 	@echo "make setup   install everything into $(VENV), and the missing system packages"
@@ -22,6 +24,7 @@ help:
 	@echo "make lint    run the checks alone: ruff, mypy, import-linter"
 	@echo "make proto   generate the code of proto/boxlite/v1 again"
 	@echo "make bench   measure, and print ratios"
+	@echo "make lab-shell CMD='...'   run a command in a machine that has a /dev/kvm, see docs/lab.md"
 	@echo "make docs    write the reference, made from docstrings, to build/reference"
 	@echo "make clean   remove $(VENV) and caches"
 
@@ -32,12 +35,13 @@ packages:
 		echo "Python 3.11 or newer is needed: install it, then name it: make PYTHON=python3.12 ..." >&2; exit 1; }
 	@{ $(INSTALLED); } >/dev/null 2>&1 || { \
 		command -v apt-get >/dev/null || { \
-			echo "install these with your system's package manager, then try again: $(PACKAGES)" >&2; exit 1; }; \
+			echo "install these with your system's package manager, then try again: $(PACKAGES) virtiofsd" >&2; exit 1; }; \
 		[ "$$(id -u)" = 0 ] || command -v sudo >/dev/null || { \
 			echo "run this as root, then try again: apt-get install $(PACKAGES)" >&2; exit 1; }; \
 		echo "installing system packages: $(PACKAGES)"; \
 		$(SUDO) apt-get update -qq && \
 		$(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(PACKAGES) \
+			$$(apt-cache show virtiofsd >/dev/null 2>&1 && echo virtiofsd) \
 			>$(or $(TMPDIR),/tmp)/boxlite-apt.log 2>&1 || { \
 			cat $(or $(TMPDIR),/tmp)/boxlite-apt.log >&2; \
 			echo "apt-get failed; run it by hand, then try again: apt-get install $(PACKAGES)" >&2; exit 1; }; \
@@ -71,6 +75,9 @@ bench: setup
 	$(BIN)/python -m benchmarks actors
 	$(BIN)/python -m benchmarks simulation
 	$(BIN)/python -m benchmarks boxes
+
+lab-shell: setup
+	@$(BIN)/python -m lab run -- sh -c '$(or $(CMD),boxlite doctor)'
 
 docs: setup
 	@$(BIN)/pdoc boxlite actors --docformat google --output-directory build/reference

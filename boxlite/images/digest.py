@@ -16,7 +16,7 @@ _DIGEST = re.compile(r"(?:sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128})")
 class Hasher(Protocol):
     """What `hashlib.new` gives."""
 
-    def update(self, data: bytes, /) -> None:
+    def update(self, data: bytes | bytearray | memoryview, /) -> None:
         """Takes the next bytes."""
 
     def hexdigest(self) -> str:

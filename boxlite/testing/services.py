@@ -55,7 +55,19 @@ class SimulatedParts:
             kernel=_ROOT / "kernel",
             kernel_library=None,
             reason="simulated",
+            share_server=_ROOT / "virtiofsd",
         )
+
+    async def engine_with_volumes(self) -> EngineChoice:
+        """See `HostParts`."""
+        return await self.engine()
+
+    async def fallback(self, failed: EngineChoice, reason: str) -> EngineChoice | None:
+        """See `HostParts`: a simulated host has one engine."""
+        return None
+
+    async def replace_engine(self, failed: EngineChoice, reason: str, instead: EngineChoice) -> None:
+        """See `HostParts`."""
 
     async def kernel(self) -> Path:
         """See `HostParts`."""

@@ -9,7 +9,7 @@ import platform
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -21,10 +21,17 @@ from boxlite.errors import EngineUnavailable
 
 QEMU: Final = "qemu-system-x86_64"
 
+VIRTIOFSD: Final = "virtiofsd"
+
+LIBKRUN: Final = "BOXLITE_LIBKRUN"
+"""The environment variable that names a libkrun to take in place of what would be found."""
+
 _KVM = "/dev/kvm"
 _VIRTUALIZATION_FLAGS = frozenset({"vmx", "svm"})
 _STEADY_TSC_FLAGS = frozenset({"hypervisor", "constant_tsc", "nonstop_tsc", "tsc_known_freq"})
 _SYSTEM_LIBRARIES = ("/usr/local/lib64", "/usr/local/lib", "/usr/lib64", "/usr/lib", "/usr/lib/x86_64-linux-gnu")
+_PRIVATE_PROGRAMS = ("/usr/libexec", "/usr/lib/qemu", "/usr/lib")
+"""Where systems keep programs that other programs start."""
 _VERSION = re.compile(r"version (\d+)\.(\d+)", re.ASCII)
 _MODEL_FIELDS = ("vendor_id", "cpu family", "model", "model name", "stepping", "flags")
 
@@ -52,20 +59,36 @@ class HostFacts:
     """A digest of the code that writes the engine's command line; empty where its source is not to be had."""
     processor: str = ""
     """A digest of the processor's model and features; empty where /proc/cpuinfo is not to be had."""
+    share_server: Path | None = None
+    """virtiofsd, which serves volumes."""
     kernel: Path | None = None
     """The user's own: an ELF file with a PVH entry."""
     kernel_library: Path | None = None
     """libkrunfw."""
+    krun: Path | None = None
+    """libkrun."""
+    krun_release: str = ""
+    """What tells this libkrun from every other one; empty where there is none."""
+    failures: Mapping[str, str] = attrs.field(factory=dict)
+    """Why engines did not boot since this host did; see `boxlite.vmm.failures`."""
 
 
 async def gather_facts(
-    *, qemu: Path | None = None, kernel: Path | None = None, kernel_library: Path | None = None
+    *,
+    qemu: Path | None = None,
+    kernel: Path | None = None,
+    kernel_library: Path | None = None,
+    krun: Path | None = None,
+    failures: Mapping[str, str] | None = None,
 ) -> HostFacts:
     """Looks at this host; what is given is taken in place of what would be found.
 
+    libkrun is taken from $BOXLITE_LIBKRUN, too.
+
     Starts QEMU once, for its version, which takes some 30 ms. Raises `EngineUnavailable` when a given file is missing.
     """
-    for given in (qemu, kernel, kernel_library):
+    krun = krun or _named_krun()
+    for given in (qemu, kernel, kernel_library, krun):
         if given is not None and not await trio.Path(given).is_file():
             raise EngineUnavailable(
                 f"{given} is not a file: correct the path, or leave it out to use what is installed"
@@ -84,13 +107,23 @@ async def gather_facts(
         qemu_release=release,
         command_line=_command_line(),
         processor=processor(cpuinfo),
+        share_server=_virtiofsd(),
         kernel=kernel,
         kernel_library=kernel_library or next(_kernel_libraries(), None),
+        krun=(krun := krun or next(_krun_libraries(), None)),
+        krun_release="" if krun is None else _stamp(krun),
+        failures=failures or {},
     )
 
 
 def _which(program: str) -> Path | None:
     found = shutil.which(program)
+    return None if found is None else Path(found).absolute()
+
+
+def _virtiofsd() -> Path | None:
+    path = os.pathsep.join((os.environ.get("PATH", os.defpath), *_PRIVATE_PROGRAMS))
+    found = shutil.which(VIRTIOFSD, path=path)
     return None if found is None else Path(found).absolute()
 
 
@@ -169,12 +202,37 @@ def _version_in(release: str) -> tuple[int, int] | None:
     return None if match is None else (int(match[1]), int(match[2]))
 
 
+def _named_krun() -> Path | None:
+    named = os.environ.get(LIBKRUN)
+    return Path(named).absolute() if named else None
+
+
+def _krun_libraries() -> Iterator[Path]:
+    """Every libkrun to be found, the best first: the system's, then that of a wheel."""
+    for folder in _SYSTEM_LIBRARIES:
+        yield from sorted(Path(folder).glob("libkrun.so*"), reverse=True)
+    yield from _in_package("smol", "libkrun.so*")
+
+
+def _in_package(package: str, pattern: str) -> list[Path]:
+    """Files of an installed package, which is not imported."""
+    spec = importlib.util.find_spec(package)
+    folders = (spec and spec.submodule_search_locations) or ()
+    return [path for folder in folders for path in sorted(Path(folder).glob(pattern), reverse=True)]
+
+
+def _stamp(path: Path) -> str:
+    try:
+        status = path.stat()
+    except OSError:
+        return os.fspath(path)
+    return f"{os.path.realpath(path)} {status.st_size} {status.st_mtime_ns}"
+
+
 def _kernel_libraries() -> Iterator[Path]:
     """Every libkrunfw to be found, the best first: installed wheels, which are found without importing them."""
     wheels = (("smol", "libkrunfw.so.*"), ("microsandbox", "_bundled/lib/libkrunfw.so.*"))
     for package, pattern in wheels:
-        spec = importlib.util.find_spec(package)
-        for folder in (spec and spec.submodule_search_locations) or ():
-            yield from sorted(Path(folder).glob(pattern), reverse=True)
+        yield from _in_package(package, pattern)
     for folder in _SYSTEM_LIBRARIES:
         yield from sorted(Path(folder).glob("libkrunfw.so*"), reverse=True)

@@ -21,7 +21,14 @@ MAX_SOCKET_PATH = 107
 MAX_SERIAL = 20
 """Longest serial number of a disk (virtio 1.2, VIRTIO_BLK_T_GET_ID)."""
 
+SHARE_TAG = "boxlite"
+"""By which the guest mounts the shares (virtio 1.2, 5.11): one file system with a directory or a file for each."""
+
+SHARE_LINK = 3
+"""The descriptor by which a machine is connected to its `InstanceSpec.share_server`."""
+
 _TOKEN = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+_SHARE_NAME = re.compile(r"[a-z0-9]{1,32}")
 _MAC_ADDRESS = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 _KERNEL_ARGUMENT = re.compile(r"[!-~]+")
 
@@ -38,7 +45,7 @@ class VmmKind(enum.StrEnum):
 
 
 class Accelerator(enum.StrEnum):
-    """What executes the guest's instructions under QEMU."""
+    """What executes the guest's instructions; libkrun has KVM alone."""
 
     KVM = "kvm"
     TCG = "tcg"
@@ -80,6 +87,16 @@ def _mac_address(instance: object, attribute: attrs.Attribute[str], value: objec
         raise SpecError(f"{attribute.name} must be the address of one station, as 52:54:00:12:34:56, not {value!r}")
 
 
+def _share_name(instance: object, attribute: attrs.Attribute[str], value: object) -> None:
+    if not isinstance(value, str) or not _SHARE_NAME.fullmatch(value):
+        raise SpecError(f"{attribute.name} must be 1 to 32 of [a-z0-9], not {value!r}")
+
+
+def _flag(instance: object, attribute: attrs.Attribute[bool], value: object) -> None:
+    if not isinstance(value, bool):
+        raise SpecError(f"{attribute.name} is true or false, not {value!r}")
+
+
 def _at_least(least: int) -> Any:
     def check(instance: object, attribute: attrs.Attribute[int], value: object) -> None:
         if not isinstance(value, int) or value < least:
@@ -110,12 +127,29 @@ class PortSpec:
     """A byte stream between guest and host: `path` is a Unix socket on which the host listens.
 
     With `reconnect` the engine connects as soon as somebody listens, and again whenever the connection has ended;
-    without, it connects once, and does not start where nobody listens.
+    without, it connects once, and does not start where nobody listens. With `served`, which krun alone can, it is the
+    other way round: the engine listens, and the host connects as often as it likes.
     """
 
     number: int = attrs.field(validator=_at_least(1))
     path: str = attrs.field(validator=_socket_path)
     reconnect: bool = False
+    served: bool = False
+
+
+class ProxyKind(enum.StrEnum):
+    """Programs of the host's that carry a guest's network, and how frames reach them: by a stream, or by datagrams."""
+
+    PASST = "passt"
+    GVPROXY = "gvproxy"
+
+
+@attrs.frozen
+class NetworkProxy:
+    """Such a program, which listens on the Unix socket `path`."""
+
+    kind: ProxyKind
+    path: str = attrs.field(validator=_socket_path)
 
 
 @attrs.frozen
@@ -131,11 +165,23 @@ class MemoryFile:
 
 
 @attrs.frozen
+class ShareSpec:
+    """A directory or a file of the host that the guest sees, under `name` in the file system with the tag `SHARE_TAG`.
+
+    `path` must have no symbolic link in it. Whoever serves it holds the guest to `read_only`, whatever that mounts.
+    """
+
+    name: str = attrs.field(validator=_share_name)
+    path: str = attrs.field(validator=absolute)
+    read_only: bool = attrs.field(default=True, validator=_flag)
+
+
+@attrs.frozen
 class InstanceSpec:
     """Everything that an engine needs to know of one virtual machine.
 
     The first of `disks` is the guest's root, whose `/init` runs. Sizes are in MiB. `kernel` is an ELF file that QEMU
-    boots by PVH; krun brings its own. The console goes to the shim's standard output. Constructing one raises
+    boots by PVH, and krun as well. The console goes to the shim's standard output. Constructing one raises
     `SpecError` where a field is out of its range.
     """
 
@@ -144,6 +190,11 @@ class InstanceSpec:
     kernel: str = attrs.field(validator=absolute)
     disks: tuple[DiskSpec, ...] = attrs.field(validator=attrs.validators.min_len(1))
     ports: tuple[PortSpec, ...] = ()
+    shares: tuple[ShareSpec, ...] = ()
+    share_server: str | None = attrs.field(default=None, validator=attrs.validators.optional(absolute))
+    """Path of virtiofsd, for an engine that has no server of its own for shares (qemu)."""
+    share_socket: str | None = attrs.field(default=None, validator=attrs.validators.optional(_socket_path))
+    """Unix socket that is there for a moment, until the machine is connected to that server."""
     kernel_args: tuple[str, ...] = attrs.field(default=(), validator=_kernel_arguments)
     cpus: int = attrs.field(default=1, validator=_at_least(1))
     memory_mib: int = attrs.field(default=256, validator=_at_least(64))
@@ -156,20 +207,27 @@ class InstanceSpec:
     """Under TCG: a host thread for each virtual CPU. Needs a QEMU in which that works; see `boxlite.vmm.engines`."""
     tsc_khz: int | None = attrs.field(default=None, validator=attrs.validators.optional(_at_least(1)))
     """Under TCG: the rate of the host's time stamp counter, and so the guest's; None lets the guest measure it."""
+    nested: bool = False
+    """Whether the guest may run virtual machines of its own, on a /dev/kvm. A guest that is trusted alone gets it."""
     network: bool = False
+    proxy: NetworkProxy | None = None
+    """Under krun: what carries the network; None lets libkrun make the guest's connections itself (TSI)."""
     mac_address: str | None = attrs.field(default=None, validator=attrs.validators.optional(_mac_address))
     """Of the network device, as in 52:54:00:12:34:56; None leaves it to the engine, which gives all the same one."""
     program: str | None = attrs.field(default=None, validator=attrs.validators.optional(absolute))
     """Path of QEMU; None looks in PATH."""
+    library: str | None = attrs.field(default=None, validator=attrs.validators.optional(absolute))
+    """Path of libkrun, without which krun cannot begin."""
     monitor: str | None = attrs.field(default=None, validator=attrs.validators.optional(_socket_path))
     """Unix socket on which the host listens for QEMU's monitor (QMP), with reconnect; None for no monitor."""
     reconnect_in_ms: bool = False
     """Whether this QEMU takes the time until it reconnects in milliseconds; see `boxlite.vmm.engines`."""
 
     def __attrs_post_init__(self) -> None:
-        """The guest tells disks by serial number and ports by number, so each of them must be unique."""
+        """The guest tells disks by serial number, ports by number and shares by name, so each must be unique."""
         _unique("the disk serial", (disk.serial for disk in self.disks))
         _unique("the port", (port.number for port in self.ports))
+        _unique("the share", (share.name for share in self.shares))
 
     def to_json(self) -> dict[str, Any]:
         """The same as `from_json` takes: nothing but dicts, lists, strings, numbers and booleans."""
@@ -179,7 +237,7 @@ class InstanceSpec:
     def from_json(cls, data: Mapping[str, Any]) -> Self:
         """Raises ValueError (`SpecError` is one), KeyError or TypeError for what is not a specification."""
         fields = dict(data)
-        memory_file = fields["memory_file"]
+        memory_file, proxy = fields["memory_file"], fields["proxy"]
         return cls(
             **fields
             | {
@@ -187,7 +245,9 @@ class InstanceSpec:
                 "accelerator": Accelerator(fields["accelerator"]),
                 "disks": tuple(DiskSpec(**disk) for disk in fields["disks"]),
                 "memory_file": None if memory_file is None else MemoryFile(**memory_file),
+                "proxy": None if proxy is None else NetworkProxy(**proxy | {"kind": ProxyKind(proxy["kind"])}),
                 "ports": tuple(PortSpec(**port) for port in fields["ports"]),
+                "shares": tuple(ShareSpec(**share) for share in fields["shares"]),
                 "kernel_args": tuple(fields["kernel_args"]),
             }
         )

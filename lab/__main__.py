@@ -1,0 +1,55 @@
+"""The command line: `python -m lab run -- COMMAND...` runs a command of this checkout in the lab."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+import trio
+
+import boxlite
+from lab.contents import CHECKOUT
+from lab.machine import open_machine
+from lab.preparation import cache_directory, environment, prepare
+
+UNAVAILABLE = 77
+"""The exit status where there is no lab: what test runners (automake's, meson's) take for "skipped"."""
+
+
+def main() -> int:
+    """Exits as the command did, with 128 and the signal's number where that ended it, or with `UNAVAILABLE`."""
+    parser = argparse.ArgumentParser(prog="lab", description="Run a command in a machine that has a real /dev/kvm.")
+    actions = parser.add_subparsers(dest="action", required=True)
+    actions.add_parser("prepare", help="make the machine's disks, and boot nothing")
+    run = actions.add_parser("run", help="boot the machine, run a command in it, and end it")
+    run.add_argument("--cwd", type=Path, default=CHECKOUT, help="where it runs; the checkout, unless told otherwise")
+    run.add_argument("command", nargs="+", help="the command and its arguments, after --")
+    arguments = parser.parse_args()
+    try:
+        return trio.run(_main, arguments)
+    except boxlite.BoxliteError as error:
+        print(f"lab: {error}", file=sys.stderr)
+        return UNAVAILABLE
+
+
+async def _main(arguments: argparse.Namespace) -> int:
+    cache = cache_directory()
+    spec = await prepare(cache)
+    if arguments.action == "prepare":
+        return 0
+    async with open_machine(spec) as machine:
+        status = await machine.run(
+            arguments.command, cwd=arguments.cwd, environment=environment(cache), output=_pass_on
+        )
+    return status if status >= 0 else 128 - status
+
+
+def _pass_on(descriptor: int, data: bytes) -> None:
+    while data:
+        data = data[os.write(descriptor, data) :]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
