@@ -58,9 +58,7 @@ async def communicate(
             outcome = await execution.wait()
             # A command may end without having read all of its input.
             feeding.cancel_scope.cancel()
-    return Finished(
-        outcome, execution.duration, execution.timings, stdout_lost=stdout_lost, stderr_lost=stderr_lost
-    )
+    return Finished(outcome, execution.duration, execution.timings, stdout_lost=stdout_lost, stderr_lost=stderr_lost)
 
 
 def terminal_type(env: Mapping[str, str]) -> dict[str, str]:

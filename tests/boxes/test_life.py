@@ -654,9 +654,7 @@ async def test_the_processes_of_a_box_that_was_taken_over_paused_get_their_signa
         assert 5 <= await took(lambda: box.stop(5)) < 10
 
 
-async def test_an_adopted_box_has_been_running_since_it_started(
-    host: SimulatedHost, autojump_clock: MockClock
-) -> None:
+async def test_an_adopted_box_has_been_running_since_it_started(host: SimulatedHost, autojump_clock: MockClock) -> None:
     """What `boxlite ls` shows: each command of the command line takes the machine over."""
     async with open_simulated_runtime(host=host) as runtime:
         box = await runtime.create(IMAGE, name="kept", detached=True)
