@@ -10,6 +10,7 @@ from pathlib import Path
 import trio
 
 import boxlite
+from lab import bench
 from lab.contents import CHECKOUT
 from lab.machine import open_machine
 from lab.preparation import cache_directory, environment, prepare
@@ -26,6 +27,11 @@ def main() -> int:
     run = actions.add_parser("run", help="boot the machine, run a command in it, and end it")
     run.add_argument("--cwd", type=Path, default=CHECKOUT, help="where it runs; the checkout, unless told otherwise")
     run.add_argument("command", nargs="+", help="the command and its arguments, after --")
+    measure = actions.add_parser("bench", help="measure boxes beside bare libkrun and other packages")
+    measure.add_argument(
+        "--rounds", type=int, default=1, help="each in an outer machine of its own for each contestant"
+    )
+    measure.add_argument("--only", nargs="+", choices=bench.NAMES, default=["ours", "libkrun"], help="whom to measure")
     arguments = parser.parse_args()
     try:
         return trio.run(_main, arguments)
@@ -36,6 +42,9 @@ def main() -> int:
 
 async def _main(arguments: argparse.Namespace) -> int:
     cache = cache_directory()
+    if arguments.action == "bench":
+        print(bench.as_table(await bench.bench(cache, arguments.only, arguments.rounds)))
+        return 0
     spec = await prepare(cache)
     if arguments.action == "prepare":
         return 0
