@@ -1,6 +1,6 @@
 """libkrun driven by a script of its own, without a jail, an agent or a container: the limit for whoever uses it.
 
-The machine is BusyBox on a small disk, whose script answers on the console; the kernel is libkrunfw's.
+The machine is BusyBox on a small disk, whose script answers on a port of it; the kernel is libkrunfw's.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 
 import cffi
 
-from benchmarks.bare.guest import make_disk
+from benchmarks.bare.guest import PORT, make_disk
 from benchmarks.peers import figures
 from benchmarks.peers.figures import EXECUTIONS, STREAM, STREAM_BYTES, Clock, Stream
 
@@ -26,14 +26,18 @@ _PIECE = 64 * 1024
 
 SCRIPT = f"""#!/bin/busybox sh
 export PATH=/bin
+mount -t proc proc /proc
+mount -t sysfs sys /sys
 mount -t devtmpfs dev /dev 2>/dev/null
-exec </dev/hvc0 >/dev/hvc0 2>&1
-stty raw -echo
-echo ready
-while read command; do
+for port in /sys/class/virtio-ports/*; do
+    [ "$(cat $port/name 2>/dev/null)" = {PORT} ] && exec 3<>/dev/${{port##*/}}
+done
+echo ready >&3
+while read command <&3; do
     case $command in
-        true) /bin/true; echo x ;;
-        out) {" ".join(STREAM)} 2>/dev/null ;;
+        # By its path, so that the shell forks and executes it.
+        true) /bin/true; echo x >&3 ;;
+        out) {" ".join(STREAM)} >&3 2>/dev/null ;;
         off) reboot -f ;;
     esac
 done
@@ -44,7 +48,8 @@ int32_t krun_create_ctx(void);
 int32_t krun_set_vm_config(uint32_t ctx, uint8_t cpus, uint32_t mib);
 int32_t krun_set_kernel(uint32_t ctx, const char *path, uint32_t format, const char *initramfs, const char *arguments);
 int32_t krun_add_disk(uint32_t ctx, const char *name, const char *path, bool read_only);
-int32_t krun_add_virtio_console_default(uint32_t ctx, int input, int output, int error);
+int32_t krun_add_virtio_console_multiport(uint32_t ctx);
+int32_t krun_add_console_port_inout(uint32_t ctx, uint32_t console, const char *name, int input, int output);
 int32_t krun_start_enter(uint32_t ctx);
 """
 _ARGUMENTS = "console=hvc0 root=/dev/vda ro init=/init reboot=k panic=-1 quiet no-kvmapf"
@@ -52,7 +57,7 @@ _ELF = 1
 
 
 def enter(library: str, kernel: str, disk: str) -> None:
-    """Turns this process into the machine, whose console is standard input and output."""
+    """Turns this process into the machine, whose port is standard input and output."""
     ffi = cffi.FFI()
     ffi.cdef(_DECLARATIONS)
     krun: Any = ffi.dlopen(library, os.RTLD_LAZY)
@@ -61,7 +66,10 @@ def enter(library: str, kernel: str, disk: str) -> None:
         krun.krun_set_vm_config(context, 1, figures.MEMORY_MIB),
         krun.krun_set_kernel(context, kernel.encode(), _ELF, ffi.NULL, _ARGUMENTS.encode()),
         krun.krun_add_disk(context, b"root", disk.encode(), True),
-        krun.krun_add_virtio_console_default(context, 0, 1, 1),
+        console := krun.krun_add_virtio_console_multiport(context),
+        # The first port is the console.
+        krun.krun_add_console_port_inout(context, console, b"console", -1, 2),
+        krun.krun_add_console_port_inout(context, console, PORT.encode(), 0, 1),
         krun.krun_start_enter(context),
     ]
     raise SystemExit(f"libkrun refuses: {context}, {results}")
