@@ -6,8 +6,8 @@ BIN := $(VENV)/bin
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
 # What virtual machines need, and what the tests compare with.
-PACKAGES := qemu-system-x86 e2fsprogs busybox-static python3-venv skopeo umoci
-INSTALLED = command -v qemu-system-x86_64 && command -v skopeo && command -v umoci && busybox true \
+PACKAGES := qemu-system-x86 e2fsprogs busybox-static python3-venv skopeo umoci buildah debootstrap
+INSTALLED = command -v qemu-system-x86_64 && command -v skopeo && command -v umoci && command -v buildah && PATH="$$PATH:/usr/sbin:/sbin" command -v debootstrap && busybox true \
 	&& PATH="$$PATH:/usr/sbin:/sbin" command -v mke2fs && $(PYTHON) -c 'import ensurepip, venv'
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1

@@ -1,4 +1,4 @@
-"""`python -m benchmarks boxes|actors|simulation [--json FILE]`: measure, and print each figure beside its limit."""
+"""`python -m benchmarks NAME [--json FILE]`: measure, and print each figure beside its limit."""
 
 from __future__ import annotations
 
@@ -59,6 +59,17 @@ def simulation_command(file: Path | None) -> None:
     from benchmarks import simulation
 
     _show(simulation.measure(), file, "Simulation", "limit: bare Trio, in the same run")
+
+
+@main.command("images")
+@_JSON
+@click.option("--rounds", default=3, show_default=True, type=click.IntRange(1), help="Of each build and each read.")
+def images_command(file: Path | None, rounds: int) -> None:
+    """From layers to a disk, against umoci unpack, erofs and the image's own size (needs debootstrap, erofs-utils)."""
+    from benchmarks.images import plan
+
+    rows = trio.run(plan.measure, rounds, lambda name: click.echo(f"{name} ...", err=True))
+    _show(rows, file, "Images", "limit: another tool doing the same with the same image, in the same run")
 
 
 @main.command("report")

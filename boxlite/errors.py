@@ -120,12 +120,16 @@ class DiskError(BoxliteError, OSError):
 
 
 class BootFailed(BoxError, RuntimeError):
-    """The box's virtual machine did not get ready; `console` is the tail of what it printed."""
+    """The box's virtual machine did not get ready; `console` is the tail of what it printed.
 
-    def __init__(self, box: str, reason: str, console: str = "") -> None:
+    `ended` says that it ended by itself, and was not given up.
+    """
+
+    def __init__(self, box: str, reason: str, console: str = "", *, ended: bool = False) -> None:
         super().__init__(box, f"the start failed: {reason}" + (f"; its console:\n{console}" if console else ""))
         self.reason = reason
         self.console = console
+        self.ended = ended
 
 
 class BoxDied(BoxError, ConnectionError):

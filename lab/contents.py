@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -73,17 +74,23 @@ def checkout() -> HostTree:
     return tree
 
 
-def files(paths: Iterable[Path]) -> HostTree:
-    """Some directories, whole."""
+def home(directories: Iterable[Path]) -> HostTree:
+    """What boxes are made of, and the files that it was made of: where one is missing, it would be made anew."""
     tree = HostTree()
-    for path in paths:
-        tree.add_below(path)
+    for directory in directories:
+        tree.add_below(directory)
+        for record in directory.glob("*.json"):
+            for path in json.loads(record.read_bytes())["files"]:
+                tree.add(Path(path))
     return tree
 
 
 def _add_python(tree: HostTree) -> list[Path]:
     stdlib = Path(sysconfig.get_path("stdlib"))
-    tree.add_below(stdlib, lambda path: path.name in _LEFT_OUT or path.name.startswith("config-"))
+    tree.add_below(stdlib, lambda path: path.name in _LEFT_OUT or path.suffix == ".a")
+    for archive in stdlib.glob("config-*/*.a"):
+        # Nobody reads these 40 MB, but the directory's listing is compared.
+        tree.make(str(archive), b"")
     binary = Path(sys.base_exec_prefix, "bin", stdlib.name)
     tree.add(binary)
     return [binary, *stdlib.glob("lib-dynload/*.so")]

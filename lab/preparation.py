@@ -63,7 +63,7 @@ async def prepare(cache: Path, more: Iterable[Path] = ()) -> InstanceSpec:
     script = init_script(busybox=os.fspath(busybox), python=python, runner=os.fspath(runner), disks=disks)
     trees = (
         ("root", lambda: contents.system(script)),
-        ("home", lambda: contents.files([home.disks, home.builtin])),
+        ("home", lambda: contents.home([home.disks, home.builtin])),
         ("checkout", contents.checkout),
         *([("more", lambda: contents.files(directories))] if directories else []),
     )
@@ -80,7 +80,7 @@ async def prepare(cache: Path, more: Iterable[Path] = ()) -> InstanceSpec:
         accelerator=choice.accelerator,
         tsc_khz=choice.tsc_khz,
         nested=True,
-        program=os.fspath(choice.program),
+        program=str(choice.program),
     )
 
 

@@ -14,7 +14,7 @@ class VmmFactory:
 
     def __init__(self, engines: Mapping[VmmKind, Callable[[], Vmm]] | None = None) -> None:
         """`engines` replaces the built-in ones."""
-        self._engines = {VmmKind.QEMU: QemuVmm} if engines is None else engines
+        self._engines = {VmmKind.QEMU: QemuVmm, VmmKind.KRUN: _krun} if engines is None else engines
 
     def vmm(self, kind: VmmKind) -> Vmm:
         """The engine of that kind; raises `VmmError` for one that this version does not have."""
@@ -24,3 +24,10 @@ class VmmFactory:
             have = ", ".join(self._engines)
             raise VmmError(f"this version has no engine {kind}; it has: {have}") from None
         return engine()
+
+
+def _krun() -> Vmm:
+    # Loaded when it is needed: QEMU's shims do without cffi.
+    from vmm_ffi.krun import KrunVmm
+
+    return KrunVmm()

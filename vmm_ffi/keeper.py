@@ -79,7 +79,7 @@ def _keep(request: Spawn, where: Keep, zygote: socket.socket) -> None:
     os.close(console_end)
     os.close(gate)
     process = _identity(pid)
-    _write_record(VmRecord(process, keeper, where.sockets), directory)
+    _write_record(VmRecord(process, keeper, where.sockets, request.spec.kind), directory)
     zygote.send(encode(Spawned(request.key, process, keeper)), socket.MSG_NOSIGNAL)
     if zygote.recv(len(GO)) != GO:
         # The machine has not begun, and ends with this process.

@@ -1,4 +1,6 @@
-"""Takes the Linux kernel out of libkrunfw, as an ELF file that QEMU boots: `python -m vmm_ffi.kernel LIBRARY OUTPUT`.
+"""Takes the Linux kernel out of libkrunfw, as an ELF file that both engines boot.
+
+`python -m vmm_ffi.kernel LIBRARY OUTPUT`
 
 libkrunfw is a shared library whose only content is a kernel image. Loading it runs code of whoever built it, so this
 happens in a child process of its own, never in the host's.
@@ -11,6 +13,7 @@ import struct
 import sys
 from typing import Any
 
+import attrs
 import cffi
 
 _PVH_ENTRY = bytes.fromhex("fc 8b 03 8d 63 04 e8 00 00 00 00 5d 89 03")
@@ -34,16 +37,30 @@ class KernelError(Exception):
     """The library holds no kernel that can be booted by PVH."""
 
 
-def wrap(image: bytes, load_address: int) -> bytes:
-    """An ELF file with the image as its one segment, and a note that names its PVH entry.
+@attrs.frozen
+class Image:
+    """A kernel as libkrunfw has it."""
+
+    content: bytes
+    load_address: int
+    entry: int
+    """Where its code for 64-bit mode begins."""
+
+
+def wrap(kernel: Image) -> bytes:
+    """An ELF file with the image as its one segment, its 64-bit entry, and a note that names its PVH entry.
+
+    QEMU boots by the note (PVH begins in 32-bit mode); libkrun by the note or, in versions that do not know it, by the
+    entry.
 
     Raises `KernelError` unless the entry's instructions are in the image exactly once.
     """
+    image, load_address = kernel.content, kernel.load_address
     matches = image.count(_PVH_ENTRY)
     if matches != 1:
         raise KernelError(f"its kernel has {matches} PVH entries instead of one: not built with CONFIG_PVH, or unknown")
-    entry = load_address + image.index(_PVH_ENTRY)
-    note = _NOTE.pack(4, 8, _XEN_ELFNOTE_PHYS32_ENTRY, b"Xen\0", entry)
+    pvh_entry = load_address + image.index(_PVH_ENTRY)
+    note = _NOTE.pack(4, 8, _XEN_ELFNOTE_PHYS32_ENTRY, b"Xen\0", pvh_entry)
     headers_size = _ELF_HEADER.size + 2 * _PROGRAM_HEADER.size
     image_offset = 0x1000
     header = _ELF_HEADER.pack(
@@ -51,7 +68,7 @@ def wrap(image: bytes, load_address: int) -> bytes:
         _ET_EXEC,
         _EM_X86_64,
         1,
-        entry,
+        kernel.entry,
         _ELF_HEADER.size,
         0,
         0,
@@ -69,8 +86,8 @@ def wrap(image: bytes, load_address: int) -> bytes:
     return (header + load + notes + note).ljust(image_offset, b"\0") + image
 
 
-def image_of(library: str) -> tuple[bytes, int]:
-    """The raw kernel in libkrunfw, and the address at which it must be loaded; raises `KernelError`."""
+def image_of(library: str) -> Image:
+    """The kernel in libkrunfw; raises `KernelError`."""
     ffi = cffi.FFI()
     ffi.cdef(_DECLARATIONS)
     try:
@@ -84,7 +101,7 @@ def image_of(library: str) -> tuple[bytes, int]:
     start = get_kernel(load, entry, size)
     if start == ffi.NULL or size[0] == 0:
         raise KernelError("returns no kernel")
-    return bytes(ffi.buffer(start, size[0])), int(load[0])
+    return Image(bytes(ffi.buffer(start, size[0])), int(load[0]), int(entry[0]))
 
 
 def extract(library: str, output: str) -> None:
@@ -92,8 +109,7 @@ def extract(library: str, output: str) -> None:
 
     The caller gives a temporary name, and renames the file when this has succeeded.
     """
-    image, load_address = image_of(library)
-    elf = wrap(image, load_address)
+    elf = wrap(image_of(library))
     with open(output, "xb") as file:
         file.write(elf)
         file.flush()

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from typing import NoReturn
 
 from vmm_ffi.child import ParentGone, end_with, forget_the_host, keep_only
 from vmm_ffi.factory import VmmFactory
-from vmm_ffi.spec import SHIM_FAILED, InstanceSpec
+from vmm_ffi.spec import SHIM_FAILED, InstanceSpec, VmmKind
 
 
 def become(spec: InstanceSpec, console: int, parent: int, gate: int | None = None) -> NoReturn:
@@ -29,6 +30,18 @@ def become(spec: InstanceSpec, console: int, parent: int, gate: int | None = Non
     finally:
         # Whatever happened: the parent's loop must not run a second time, in this process.
         os._exit(SHIM_FAILED)
+
+
+def prepare(spec: InstanceSpec) -> None:
+    """For whoever forks: loads what every shim of this kind would else load for itself, which takes longer than a fork.
+
+    What fails here fails in the shim again, where the console takes it.
+    """
+    if spec.kind is VmmKind.KRUN:
+        with contextlib.suppress(Exception):
+            from vmm_ffi.krun_library import declare
+
+            declare()
 
 
 def _pass(gate: int) -> None:

@@ -135,8 +135,10 @@ class Zygote:
             case Spawn(key=key) if self._knows(key):
                 return
             case Spawn(keep=Keep() as keep):
+                shim.prepare(request.spec)
                 self._spawn_kept(request, keep)
             case Spawn():
+                shim.prepare(request.spec)
                 self._spawn(request, descriptors)
             case Kill():
                 self._kill(request)

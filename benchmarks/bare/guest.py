@@ -23,7 +23,7 @@ READY: Final = b"ready\n"
 
 _DIRECTORIES: Final = ("bin", "dev", "mnt", "proc", "sys")
 
-_FIND_PORT: Final = f"""#!/bin/busybox sh
+FIND_PORT: Final = f"""#!/bin/busybox sh
 export PATH=/bin
 mount -t proc proc /proc
 mount -t sysfs sys /sys
@@ -32,9 +32,10 @@ for port in /sys/class/virtio-ports/*; do
     [ "$(cat $port/name 2>/dev/null)" = {PORT} ] && exec 3<>/dev/${{port##*/}}
 done
 """
+"""The beginning of a script: descriptor 3 leads to the port."""
 
 ANSWERING: Final = (
-    _FIND_PORT
+    FIND_PORT
     + f"""
 echo ready >&3
 while read command <&3; do
@@ -59,7 +60,7 @@ PYTHON_BEFORE: Final = "bench.warm"
 """The same: it reads all files and starts `BARE_STARTS` bare interpreters, and one before, and then the agent."""
 
 TIMING_AGENT: Final = (
-    _FIND_PORT
+    FIND_PORT
     + f"""
 mount -t ext4 -o ro /dev/vdb /mnt
 bare() {{ echo begin >&3; chroot /mnt /usr/bin/python3 -I -S -c pass; echo end >&3; }}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
@@ -15,10 +16,17 @@ from boxlite.boxes.preparation import prepare
 from boxlite.boxes.services import BoxServices
 from boxlite.boxes.stages import Stages
 from boxlite.boxes.start import Start
+from boxlite.errors import BootFailed
 from boxlite.images.actor import Prepare
 from boxlite.images.config import ImageConfig
+from boxlite.portal.interface import GuestSession
 from boxlite.store.records import StoredBox
 from boxlite.vmm.engine import Vm, VmRecord
+from boxlite.vmm.engines import EngineChoice
+from boxlite.vmm.kernel_log import read_kvm_messages
+from vmm_ffi.spec import Accelerator
+
+_log = logging.getLogger(__name__)
 
 
 @attrs.frozen
@@ -43,13 +51,48 @@ async def boot(
     for whatever part could not be made. Cancellation leaves no process or socket.
     """
     await services.storage.make_directory(directory)
-    preparation = await prepare(box.options, services, stages)
-    start = Start(box, directory, services, stages, preparation)
     async with AsyncExitStack() as closing:
-        vm, session = await start.begin(closing)
+        vm, session, config = await _begin(closing, box, directory, services, stages)
         closing.callback(session.close)
         async with open_machine(vm, owner, session) as machine:
-            yield Running(machine, preparation.config)
+            yield Running(machine, config)
+
+
+async def _begin(
+    closing: AsyncExitStack, box: StoredBox, directory: Path, services: BoxServices, stages: Stages
+) -> tuple[Vm, GuestSession, ImageConfig]:
+    """A machine that takes commands; closing the stack ends it.
+
+    Where hardware virtualization does not run it, and the choice of the engine is ours, another engine does, and is
+    the one for later boxes.
+    """
+    engine = await services.parts.engine()
+    failed: list[tuple[EngineChoice, BootFailed]] = []
+    while True:
+        began = trio.current_time()
+        preparation = await prepare(box.options, services, stages, engine)
+        try:
+            vm, session = await Start(box, directory, services, stages, preparation).begin(closing)
+        except BootFailed as error:
+            if engine.accelerator is Accelerator.KVM and error.ended:
+                error = _with_kernel_log(error, began)
+            instead = await services.parts.fallback(engine, error.reason) if error.ended else None
+            if instead is None:
+                raise error from (failed[-1][1] if failed else error.__cause__)
+            _log.warning("%s; %s tries in place of %s", error, instead.kind, engine.kind)
+            failed.append((engine, error))
+            engine = instead
+            continue
+        for choice, failure in failed:
+            await services.parts.replace_engine(choice, failure.reason, engine)
+        return vm, session, preparation.config
+
+
+def _with_kernel_log(error: BootFailed, began: float) -> BootFailed:
+    said = "; ".join(read_kvm_messages(seconds=trio.current_time() - began))
+    if not said:
+        return error
+    return BootFailed(error.box, f"{error.reason}; the host's kernel says: {said}", error.console, ended=True)
 
 
 @asynccontextmanager

@@ -41,9 +41,9 @@ async def connect(box: str, vm: Vm) -> GuestSession:
         with trio.move_on_after(END_GRACE):
             await vm.wait()
         reason = f"{error}" if vm.exit is None else f"its process {vm.exit} before the guest was ready"
-        raise BootFailed(box, reason, vm.console.tail()) from error
+        raise BootFailed(box, reason, vm.console.tail(), ended=vm.exit is not None) from error
     if session is None:
-        raise BootFailed(box, f"its process {vm.exit} before the guest was ready", vm.console.tail())
+        raise BootFailed(box, f"its process {vm.exit} before the guest was ready", vm.console.tail(), ended=True)
     return session
 
 

@@ -15,6 +15,7 @@ from boxlite.boxes.stages import Stages
 from boxlite.images.actor import Prepare
 from boxlite.images.config import ImageConfig
 from boxlite.templates.key import Recipe, make_key
+from boxlite.vmm.engines import EngineChoice
 from vmm_ffi.spec import DiskSpec, InstanceSpec
 
 ROOT_DISK: Final = "root"
@@ -34,13 +35,16 @@ class Preparation:
     """Of its image."""
 
 
-async def prepare(options: BoxOptions, services: BoxServices, stages: Stages) -> Preparation:
-    """Makes what boxes share.
+async def prepare(
+    options: BoxOptions, services: BoxServices, stages: Stages, engine: EngineChoice | None = None
+) -> Preparation:
+    """Makes what boxes share; `engine` is the runtime's unless it is given.
 
     Raises a `BoxliteError` or OSError, alone or in a group, for whatever part could not be made. Cancellation leaves
     nothing but, perhaps, parts that are complete.
     """
-    engine = await services.parts.engine()
+    if engine is None:
+        engine = await services.parts.engine()
     image = _Part("image", lambda: services.images.ask(Prepare(options.image)))
     kernel = _Part("kernel", services.parts.kernel)
     root = _Part("guest root", services.parts.guest_root)
@@ -51,7 +55,8 @@ async def prepare(options: BoxOptions, services: BoxServices, stages: Stages) ->
         box_id=options.name,
         kind=engine.kind,
         accelerator=engine.accelerator,
-        program=str(engine.program),
+        program=None if engine.program is None else str(engine.program),
+        library=None if engine.library is None else str(engine.library),
         parallel_cpus=engine.parallel_cpus,
         tsc_khz=engine.tsc_khz,
         reconnect_in_ms=engine.reconnect_in_ms,

@@ -26,6 +26,12 @@ class HostParts(Protocol):
     async def engine(self) -> EngineChoice:
         """Which engine runs the boxes; raises `EngineUnavailable`."""
 
+    async def fallback(self, failed: EngineChoice, reason: str) -> EngineChoice | None:
+        """What to run a box on whose machine ended at once on `failed`; None where nothing else is there or allowed."""
+
+    async def replace_engine(self, failed: EngineChoice, reason: str, instead: EngineChoice) -> None:
+        """From now on `instead` runs boxes, which has shown that it can: here, and until this host boots again."""
+
     async def kernel(self) -> Path:
         """The kernel that every machine boots."""
 

@@ -73,7 +73,7 @@ class Start:
                 return None
             except BootFailed as error:
                 reason = self._late if trio.current_time() >= self._deadline else error.reason
-                raise BootFailed(self._box.name, reason, error.console) from error
+                raise BootFailed(self._box.name, reason, error.console, ended=error.ended) from error
 
     async def _try_to_restore(self, closing: AsyncExitStack, template: Template) -> tuple[Vm, GuestSession] | None:
         """None where the template is of no use; then nothing of the attempt is left, and the box can boot."""

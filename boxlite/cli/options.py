@@ -32,7 +32,7 @@ def engine_options(command: F) -> F:
     """`--engine` and `--kernel`: what runs the machines."""
     return _apply(
         command,
-        click.option("--engine", default="auto", show_default=True, help="auto or qemu."),
+        click.option("--engine", default="auto", show_default=True, help="auto, krun or qemu."),
         click.option("--kernel", metavar="FILE", help="An ELF kernel to boot in place of libkrunfw's."),
     )
 

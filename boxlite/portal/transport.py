@@ -13,6 +13,8 @@ import trio
 
 from boxlite.portal.paths import check_socket_path
 
+_CROWDED_SECONDS = 0.05
+
 
 @attrs.frozen
 class GuestSocket:
@@ -34,6 +36,30 @@ class GuestSocket:
                 continue
             connection.setblocking(False)
             return connection
+
+
+@attrs.frozen
+class ServedSocket:
+    """A socket on which the virtual machine's engine listens, once its guest can be reached."""
+
+    path: Path
+
+    async def accept(self) -> socket.socket:
+        """Connects; returns a non-blocking socket that the caller owns. Raises OSError where nobody listens."""
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            connection.setblocking(False)
+            while True:
+                await trio.lowlevel.checkpoint()
+                try:
+                    connection.connect(os.fspath(self.path))
+                    return connection
+                except BlockingIOError:
+                    # Of a Unix socket it says that as many wait to be taken as there is room for (connect(2), EAGAIN).
+                    await trio.sleep(_CROWDED_SECONDS)
+        except BaseException:
+            connection.close()
+            raise
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from boxlite.claims import claim, make_claimed
 from boxlite.errors import DiskError
 from boxlite.portal.paths import check_socket_path
 from boxlite.store.sqlite import DATABASE
+from boxlite.vmm.failures import FAILURES_FILE
 
 
 @attrs.frozen
@@ -40,6 +41,11 @@ class Home:
     def kernels(self) -> Path:
         """Kernels that were taken out of libkrunfw."""
         return self.path / "kernels"
+
+    @property
+    def failed_engines(self) -> Path:
+        """A file that says which engines did not boot a machine since the host has booted."""
+        return self.path / FAILURES_FILE
 
     @property
     def templates(self) -> Path:

@@ -55,9 +55,10 @@ async def open_runtime(
 
     `memory_mib` and `cpus` bound what all boxes that run may have together (default: no bound). `runtime_dir` holds
     sockets, so its path must be short (default: $BOXLITE_RUNTIME_DIR, else $XDG_RUNTIME_DIR, else the system's
-    temporary directory). `engine` is "auto" or "qemu". `kernel` is an ELF file to boot in place of libkrunfw's kernel.
-    `autostart=False` leaves boxes at rest whose restart policy would have them start when a runtime opens: for a
-    program that does one thing and ends.
+    temporary directory). `engine` is "auto", "krun" or "qemu": "auto" takes libkrun where it can work, else QEMU, and
+    where a machine dies at once on the one that it took, another one. `kernel` is an ELF file to boot in place of
+    libkrunfw's kernel. `autostart=False` leaves boxes at rest whose restart policy would have them start when a runtime
+    opens: for a program that does one thing and ends.
 
     `templates_mib` is how much room the home's templates may take, from which boxes are restored at their first start;
     the longest unused go first. With 0 every start is a boot.
@@ -117,7 +118,7 @@ def _engine_kind(engine: str) -> VmmKind | None:
     try:
         return VmmKind(engine)
     except ValueError:
-        raise InvalidOptions(f"the engine is 'auto' or 'qemu', not {engine!r}") from None
+        raise InvalidOptions(f"the engine is 'auto', 'krun' or 'qemu', not {engine!r}") from None
 
 
 def _budget(name: str, value: int | None) -> int | None:

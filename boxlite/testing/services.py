@@ -57,6 +57,13 @@ class SimulatedParts:
             reason="simulated",
         )
 
+    async def fallback(self, failed: EngineChoice, reason: str) -> EngineChoice | None:
+        """See `HostParts`: a simulated host has one engine."""
+        return None
+
+    async def replace_engine(self, failed: EngineChoice, reason: str, instead: EngineChoice) -> None:
+        """See `HostParts`."""
+
     async def kernel(self) -> Path:
         """See `HostParts`."""
         return _ROOT / "kernel"

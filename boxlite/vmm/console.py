@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final, final
 
 import trio
@@ -12,6 +13,9 @@ CAPACITY: Final = 64 * 1024
 """Bytes kept by default."""
 
 _CHUNK = 64 * 1024
+_FROM_LIBKRUN = re.compile(r"^\[\S+ ERROR init_or_kernel\] ", re.ASCII)
+"""What libkrun puts before each line of a console that is no terminal."""
+
 _PAUSE = 0.005
 
 
@@ -37,7 +41,8 @@ class Console:
 
     def tail(self, lines: int = 20) -> str:
         """The last lines as text that is safe to print, without a newline at the end."""
-        return "\n".join(printable(self._kept).rstrip().splitlines()[-lines:])
+        said = printable(self._kept).rstrip().splitlines()[-lines:]
+        return "\n".join(_FROM_LIBKRUN.sub("", line) for line in said)
 
     async def wait_ended(self) -> None:
         """Returns when the last process that could write has closed its end."""

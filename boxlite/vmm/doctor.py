@@ -12,8 +12,16 @@ import attrs
 
 from boxlite.errors import EngineUnavailable
 from boxlite.programs import find_program
-from boxlite.vmm.engines import INSTALL_KERNEL, INSTALL_QEMU, choose_engine, kvm_obstacle
+from boxlite.vmm.engines import (
+    INSTALL_KERNEL,
+    INSTALL_KRUN,
+    INSTALL_QEMU,
+    choose_engine,
+    krun_obstacle,
+    kvm_obstacle,
+)
 from boxlite.vmm.facts import HostFacts, gather_facts
+from boxlite.vmm.failures import FAILURES_FILE, read_failures
 from vmm_ffi.spec import VmmKind
 
 MEMORY_MIB: Final = 512
@@ -38,13 +46,14 @@ async def examine(home: Path, *, wanted: VmmKind | None = None) -> list[Check]:
 
     `home` is where the runtime keeps its files.
     """
-    facts = await gather_facts()
+    facts = await gather_facts(failures=read_failures(home / FAILURES_FILE))
     return [
         _python(),
         _platform(facts),
         _qemu(facts),
         _kernel(facts),
         _kvm(facts),
+        _krun(facts),
         _program("e2fsprogs", "mke2fs", "apt-get install e2fsprogs"),
         _program("busybox", "busybox", "apt-get install busybox-static"),
         _memory(),
@@ -65,6 +74,8 @@ def _platform(facts: HostFacts) -> Check:
 
 
 def _qemu(facts: HostFacts) -> Check:
+    if facts.qemu is None and krun_obstacle(facts) is None:
+        return Check("qemu", True, "not found in PATH, and not needed beside libkrun, but for templates")
     if facts.qemu is None:
         return Check("qemu", False, "not found in PATH", INSTALL_QEMU)
     version = "of unknown version" if facts.qemu_version is None else ".".join(map(str, facts.qemu_version))
@@ -81,6 +92,14 @@ def _kvm(facts: HostFacts) -> Check:
     obstacle = kvm_obstacle(facts)
     # Not a failure: machines run without it, only slower.
     return Check("kvm", True, "usable" if obstacle is None else f"not used, machines run in software: {obstacle}")
+
+
+def _krun(facts: HostFacts) -> Check:
+    if facts.krun is None:
+        # Not a failure: QEMU does without it.
+        return Check("krun", True, f"not found, QEMU is used: {INSTALL_KRUN}")
+    obstacle = krun_obstacle(facts)
+    return Check("krun", True, os.fspath(facts.krun) + ("" if obstacle is None else f", not used: {obstacle}"))
 
 
 def _program(name: str, program: str, install: str) -> Check:

@@ -16,9 +16,14 @@ import attrs
 from boxlite.portal.interface import GuestSession
 from boxlite.vmm.console import Console
 from boxlite.vmm.process import VmExit
-from vmm_ffi.spec import InstanceSpec, ProcessIdentity, VmRecord
+from vmm_ffi.spec import InstanceSpec, ProcessIdentity, VmmKind, VmRecord
 
-__all__ = ["Engine", "ProcessIdentity", "Snapshot", "Vm", "VmRecord"]
+__all__ = ["Engine", "ProcessIdentity", "Snapshot", "Vm", "VmRecord", "can_save"]
+
+
+def can_save(kind: VmmKind) -> bool:
+    """Whether machines of this engine can be saved, and so restored from templates."""
+    return kind is not VmmKind.KRUN
 
 
 @attrs.frozen
@@ -109,6 +114,8 @@ class Engine(Protocol):
         removes the file. With `restore`, it goes on where the saved one was: `spec` must be that one's but for names
         and paths, with disks of the same content, and the files of the snapshot must not be changed while it runs,
         but may be moved and removed.
+
+        Raises OSError for an engine that cannot do either (`can_save`).
 
         The engine adds the ports and their nonce to `spec`. A detached one writes its identity, its console and its
         exit into files of `directory`. Raises `ZygoteError`, OSError where a file or descriptor is missing, or

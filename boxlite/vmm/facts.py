@@ -9,7 +9,7 @@ import platform
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -20,6 +20,9 @@ import vmm_ffi.spec
 from boxlite.errors import EngineUnavailable
 
 QEMU: Final = "qemu-system-x86_64"
+
+LIBKRUN: Final = "BOXLITE_LIBKRUN"
+"""The environment variable that names a libkrun to take in place of what would be found."""
 
 _KVM = "/dev/kvm"
 _VIRTUALIZATION_FLAGS = frozenset({"vmx", "svm"})
@@ -56,16 +59,30 @@ class HostFacts:
     """The user's own: an ELF file with a PVH entry."""
     kernel_library: Path | None = None
     """libkrunfw."""
+    krun: Path | None = None
+    """libkrun."""
+    krun_release: str = ""
+    """What tells this libkrun from every other one; empty where there is none."""
+    failures: Mapping[str, str] = attrs.field(factory=dict)
+    """Why engines did not boot since this host did; see `boxlite.vmm.failures`."""
 
 
 async def gather_facts(
-    *, qemu: Path | None = None, kernel: Path | None = None, kernel_library: Path | None = None
+    *,
+    qemu: Path | None = None,
+    kernel: Path | None = None,
+    kernel_library: Path | None = None,
+    krun: Path | None = None,
+    failures: Mapping[str, str] | None = None,
 ) -> HostFacts:
     """Looks at this host; what is given is taken in place of what would be found.
 
+    libkrun is taken from $BOXLITE_LIBKRUN, too.
+
     Starts QEMU once, for its version, which takes some 30 ms. Raises `EngineUnavailable` when a given file is missing.
     """
-    for given in (qemu, kernel, kernel_library):
+    krun = krun or _named_krun()
+    for given in (qemu, kernel, kernel_library, krun):
         if given is not None and not await trio.Path(given).is_file():
             raise EngineUnavailable(
                 f"{given} is not a file: correct the path, or leave it out to use what is installed"
@@ -86,6 +103,9 @@ async def gather_facts(
         processor=processor(cpuinfo),
         kernel=kernel,
         kernel_library=kernel_library or next(_kernel_libraries(), None),
+        krun=(krun := krun or next(_krun_libraries(), None)),
+        krun_release="" if krun is None else _stamp(krun),
+        failures=failures or {},
     )
 
 
@@ -169,12 +189,37 @@ def _version_in(release: str) -> tuple[int, int] | None:
     return None if match is None else (int(match[1]), int(match[2]))
 
 
+def _named_krun() -> Path | None:
+    named = os.environ.get(LIBKRUN)
+    return Path(named).absolute() if named else None
+
+
+def _krun_libraries() -> Iterator[Path]:
+    """Every libkrun to be found, the best first: the system's, then that of a wheel."""
+    for folder in _SYSTEM_LIBRARIES:
+        yield from sorted(Path(folder).glob("libkrun.so*"), reverse=True)
+    yield from _in_package("smol", "libkrun.so*")
+
+
+def _in_package(package: str, pattern: str) -> list[Path]:
+    """Files of an installed package, which is not imported."""
+    spec = importlib.util.find_spec(package)
+    folders = (spec and spec.submodule_search_locations) or ()
+    return [path for folder in folders for path in sorted(Path(folder).glob(pattern), reverse=True)]
+
+
+def _stamp(path: Path) -> str:
+    try:
+        status = path.stat()
+    except OSError:
+        return os.fspath(path)
+    return f"{os.path.realpath(path)} {status.st_size} {status.st_mtime_ns}"
+
+
 def _kernel_libraries() -> Iterator[Path]:
     """Every libkrunfw to be found, the best first: installed wheels, which are found without importing them."""
     wheels = (("smol", "libkrunfw.so.*"), ("microsandbox", "_bundled/lib/libkrunfw.so.*"))
     for package, pattern in wheels:
-        spec = importlib.util.find_spec(package)
-        for folder in (spec and spec.submodule_search_locations) or ():
-            yield from sorted(Path(folder).glob(pattern), reverse=True)
+        yield from _in_package(package, pattern)
     for folder in _SYSTEM_LIBRARIES:
         yield from sorted(Path(folder).glob("libkrunfw.so*"), reverse=True)

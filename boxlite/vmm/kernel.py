@@ -1,4 +1,4 @@
-"""The kernel file that QEMU boots, taken out of libkrunfw once and kept."""
+"""The kernel file that machines boot, taken out of libkrunfw once and kept."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import trio
 
 from boxlite.errors import EngineUnavailable
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 """Grows when the file made from one library changes."""
 
 

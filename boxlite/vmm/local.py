@@ -18,25 +18,38 @@ import trio_asyncio
 
 from boxlite.errors import VmGone
 from boxlite.portal.interface import GuestSession
+from boxlite.portal.paths import check_socket_path
 from boxlite.portal.session import open_session
-from boxlite.portal.transport import GuestSocket, listen
+from boxlite.portal.transport import GuestSocket, ServedSocket, listen
 from boxlite.vmm.console import Console
+from boxlite.vmm.control import Control, MonitorControl, SignalControl
 from boxlite.vmm.engine import Snapshot
 from boxlite.vmm.kept import AGENT, MONITOR, READY, KeptProcess, put_down, read_record, remove_sockets, watch
-from boxlite.vmm.migration import load_state, save_state
 from boxlite.vmm.process import VmExit, VmProcess
-from boxlite.vmm.qmp import Monitor, MonitorError
+from boxlite.vmm.qmp import Monitor
 from boxlite.vmm.ready import read_notice
 from boxlite.vmm.together import together
 from boxlite.vmm.zygote import Zygote, open_zygote
-from vmm_ffi.spec import AGENT_PORT, READY_PORT, InstanceSpec, Keep, MemoryFile, PortSpec, VmRecord
+from vmm_ffi.spec import AGENT_PORT, READY_PORT, InstanceSpec, Keep, MemoryFile, PortSpec, VmmKind, VmRecord
 
 KILL_SECONDS: Final = 10.0
 """How long a killed virtual machine has to be gone."""
 
-_END_SECONDS = 2.0
-_LAST_LINES = 4
 _SPARE_DESCRIPTORS = 4
+
+
+@attrs.frozen
+class _Ends:
+    """The host's ends of what leads to a machine for as long as that is known to it."""
+
+    agent: GuestSocket | ServedSocket
+    monitor: GuestSocket | None
+
+    def control(self, record: VmRecord, process: VmProcess | KeptProcess) -> Control:
+        """What acts on the machine of this process."""
+        if self.monitor is None:
+            return SignalControl(process, record.process)
+        return MonitorControl(Monitor(self.monitor), process)
 
 
 @attrs.frozen
@@ -57,8 +70,8 @@ class LocalVm:
         record: VmRecord,
         process: VmProcess | KeptProcess,
         *,
-        agent: GuestSocket,
-        monitor: GuestSocket,
+        agent: GuestSocket | ServedSocket,
+        control: Control,
         loop: trio_asyncio.TrioEventLoop,
         ready: _ReadyPort | None = None,
         state: Path | None = None,
@@ -75,7 +88,7 @@ class LocalVm:
         self._ready = ready
         self._state = state
         self._on_saved = on_saved
-        self._monitor = Monitor(monitor)
+        self._control = control
         self._loop = loop
         self._session: GuestSession | None = None
         self._released = False
@@ -103,28 +116,26 @@ class LocalVm:
 
     async def pause(self) -> None:
         """See `Vm`."""
-        await self._command("stop")
+        await self._control.pause()
 
     async def resume(self) -> None:
         """See `Vm`."""
-        await self._command("cont")
+        await self._control.resume()
 
     async def wait_stalled(self) -> str:
         """See `Vm`."""
-        return await self._monitor.wait_stalled()
+        return await self._control.wait_stalled()
 
     async def press_power_button(self) -> None:
         """See `Vm`."""
-        # Without ACPI this machine has no button (`system_powerdown` does nothing), so QEMU ends it: that writes the
-        # disks' caches back, as a switch of the power would after a press.
-        await self._command("quit")
+        await self._control.press_power_button()
 
     async def save(self, state: Path) -> None:
         """See `Vm`."""
         if self._on_saved is None:
             raise ValueError("a machine whose memory is in no file cannot be saved")
         self._hang_up()
-        await save_state(self._monitor, state)
+        await self._control.save(state)
         self._on_saved()
 
     def kill(self, signal_number: int = signal.SIGKILL) -> None:
@@ -140,26 +151,19 @@ class LocalVm:
     async def end(self) -> None:
         """For the engine: hangs up, and unless it was released, kills and waits, whatever is cancelled."""
         self._hang_up()
-        self._monitor.close()
+        self._control.close()
         if not self._released:
             self.kill()
             with trio.move_on_after(KILL_SECONDS, shield=True):
                 await self.wait()
+            # Those that the engine made: it is not there any more to do it.
+            remove_sockets(self.record.sockets)
 
     async def _restore(self, state: Path) -> GuestSession:
         loaded, connected = trio.Event(), list[GuestSession]()
 
         async def load() -> None:
-            try:
-                await load_state(self._monitor, state)
-            except MonitorError as error:
-                # QEMU says on the console what it does not understand, and ends.
-                with trio.move_on_after(_END_SECONDS):
-                    await self.wait()
-                said = self.console.tail(_LAST_LINES)
-                raise MonitorError(
-                    f"the machine cannot be restored: {error}" + (f": {said}" if said else "")
-                ) from error
+            await self._control.load(state)
             self._state = None
             loaded.set()
 
@@ -180,41 +184,13 @@ class LocalVm:
         return connected[0]
 
     async def _connect(self) -> GuestSession:
+        if self._ready is not None:
+            with await self._ready.socket.accept() as notice:
+                await read_notice(notice, self._ready.nonce)
+            self._ready = None
         connected = await self._agent.accept()
-        try:
-            if self._ready is not None:
-                with await self._ready.socket.accept() as notice:
-                    await read_notice(notice, self._ready.nonce)
-                self._ready = None
-        except BaseException:
-            connected.close()
-            raise
         self._session = session = await open_session(self._loop, connected, self._box)
         return session
-
-    async def _command(self, command: str) -> None:
-        """Raises OSError; the end of the machine is one of the ways to do what "quit" says."""
-        failure: OSError | None = None
-        async with trio.open_nursery() as race:
-
-            async def watch_end() -> None:
-                nonlocal failure
-                how = await self.wait()
-                failure = None if command == "quit" else ProcessLookupError(f"the virtual machine {how}")
-                race.cancel_scope.cancel()
-
-            race.start_soon(watch_end)
-            try:
-                await self._monitor.execute(command)
-                race.cancel_scope.cancel()
-            except OSError as error:
-                failure = error
-                # A machine that ends hangs up first, and its end says more.
-                with trio.move_on_after(_END_SECONDS):
-                    await trio.sleep_forever()
-                race.cancel_scope.cancel()
-        if failure is not None:
-            raise failure
 
     def _hang_up(self) -> None:
         if self._session is not None:
@@ -242,22 +218,27 @@ class LocalEngine:
         restore: Snapshot | None = None,
     ) -> AsyncIterator[LocalVm]:
         """See `Engine`."""
+        krun = spec.kind is VmmKind.KRUN
+        if krun and (memory is not None or restore is not None):
+            raise OSError(errno.EOPNOTSUPP, "libkrun saves and restores no machines")
         nonce = secrets.token_hex(16)
         path = str(self._sockets / secrets.token_hex(6))
         spec = attrs.evolve(
             spec,
-            ports=(PortSpec(AGENT_PORT, path + AGENT, reconnect=True), PortSpec(READY_PORT, path + READY)),
+            ports=(
+                PortSpec(AGENT_PORT, path + AGENT, reconnect=not krun, served=krun),
+                PortSpec(READY_PORT, path + READY),
+            ),
             kernel_args=(*spec.kernel_args, f"boxlite.nonce={nonce}"),
             memory_file=_memory_file(memory, restore),
             incoming=restore is not None,
-            monitor=path + MONITOR,
+            monitor=None if krun else path + MONITOR,
         )
         if restore is not None:
             _check_memory(restore.memory, spec.memory_mib)
         spawning = self._spawn_kept(spec, directory, path) if detached else self._spawn(spec, path)
         with (
-            listen(Path(path + AGENT)) as agent,
-            listen(Path(path + MONITOR)) as monitor,
+            _open_ends(path, spec.kind) as ends,
             listen(Path(path + READY)) as ready,
             ExitStack() as unless_saved,
         ):
@@ -269,8 +250,8 @@ class LocalEngine:
                     spec.box_id,
                     record,
                     process,
-                    agent=agent,
-                    monitor=monitor,
+                    agent=ends.agent,
+                    control=ends.control(record, process),
                     loop=self._loop,
                     ready=_ReadyPort(ready, nonce) if restore is None else None,
                     state=None if restore is None else restore.state,
@@ -289,9 +270,15 @@ class LocalEngine:
                 how = await put_down(record, directory, KILL_SECONDS)
                 raise VmGone(f"the virtual machine of process {record.process.pid} {how or 'has ended'}", how)
             _secure(Path(record.sockets).parent)
-            remove_sockets(record.sockets)
-            with listen(Path(record.sockets + AGENT)) as agent, listen(Path(record.sockets + MONITOR)) as monitor:
-                vm = LocalVm(directory.name, record, process, agent=agent, monitor=monitor, ready=None, loop=self._loop)
+            with _open_ends(record.sockets, record.kind) as ends:
+                vm = LocalVm(
+                    directory.name,
+                    record,
+                    process,
+                    agent=ends.agent,
+                    control=ends.control(record, process),
+                    loop=self._loop,
+                )
                 try:
                     yield vm
                 finally:
@@ -309,7 +296,7 @@ class LocalEngine:
     @asynccontextmanager
     async def _spawn(self, spec: InstanceSpec, sockets: str) -> AsyncIterator[tuple[VmRecord, VmProcess]]:
         process = await self._zygote.spawn(spec)
-        yield VmRecord(process.identity, keeper=None, sockets=sockets), process
+        yield VmRecord(process.identity, keeper=None, sockets=sockets, kind=spec.kind), process
 
     @asynccontextmanager
     async def _spawn_kept(
@@ -335,6 +322,19 @@ async def open_local_engine(loop: trio_asyncio.TrioEventLoop, sockets: Path) -> 
     """
     async with open_zygote() as zygote:
         yield LocalEngine(zygote, loop, sockets)
+
+
+@contextmanager
+def _open_ends(sockets: str, kind: VmmKind) -> Iterator[_Ends]:
+    """QEMU connects to sockets, which are made anew; libkrun makes one, and would not make it again."""
+    agent = Path(sockets + AGENT)
+    if kind is VmmKind.KRUN:
+        check_socket_path(agent)
+        yield _Ends(ServedSocket(agent), None)
+        return
+    remove_sockets(sockets)
+    with listen(agent) as accepting, listen(Path(sockets + MONITOR)) as monitor:
+        yield _Ends(accepting, monitor)
 
 
 @contextmanager

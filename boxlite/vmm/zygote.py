@@ -96,7 +96,7 @@ class Zygote:
         birth = _Birth(None)
         await self._bear(birth, spec, keep)
         assert birth.kept is not None
-        return VmRecord(birth.kept.process, birth.kept.keeper, keep.sockets)
+        return VmRecord(birth.kept.process, birth.kept.keeper, keep.sockets, spec.kind)
 
     async def wait_ended(self) -> str:
         """Returns when the zygote has ended, with the cause as a sentence; its machines have been killed by then."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import posix
 
 from guest.agent import syscalls
+from guest.agent.boot import read_argument
 from guest.agent.files import is_mount
 from guest.agent.syscalls import MountFlag
 
@@ -13,6 +14,7 @@ DISKS = "/run/boxlite/disks"
 
 _BLOCK_DEVICES = "/sys/block"
 _LONGEST_SERIAL = 20
+_DEVICE_LETTERS = "abcdefghijklmnopqrstuvwxyz"
 _LETTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-")
 
 
@@ -53,6 +55,13 @@ def unmount_disks() -> None:
 
 
 def _find(serial: str) -> str:
+    # libkrun gives its disks numbers of its own, so its host says which ones there are in the order in which they come.
+    named = read_argument("boxlite.disks")
+    if named:
+        for letter, name in zip(_DEVICE_LETTERS, named.split(","), strict=False):
+            if name == serial:
+                return f"/dev/vd{letter}"
+        raise DiskError(f"the machine has no disk {serial}")
     for name in posix.listdir(_BLOCK_DEVICES):
         if name.startswith("vd"):
             with open(f"{_BLOCK_DEVICES}/{name}/serial") as file:

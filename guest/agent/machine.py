@@ -10,6 +10,7 @@ import sys
 import time
 
 from guest.agent import syscalls
+from guest.agent.boot import read_argument
 from guest.agent.disks import DISKS, DiskError, mount_disk, unmount_disks
 from guest.agent.files import make_directories
 from guest.agent.identity import set_network_addresses
@@ -83,12 +84,10 @@ def _write(path: str, text: bytes) -> None:
 
 def read_nonce() -> str:
     """The host's nonce, from the kernel's command line; raises ValueError where it is missing."""
-    with open("/proc/cmdline") as file:
-        for word in file.read().split():
-            name, _, value = word.partition("=")
-            if name == "boxlite.nonce" and value and set(value) <= _HEXADECIMAL:
-                return value
-    raise ValueError("boxlite.nonce is missing on the kernel's command line")
+    nonce = read_argument("boxlite.nonce")
+    if not nonce or not set(nonce) <= _HEXADECIMAL:
+        raise ValueError("boxlite.nonce is missing on the kernel's command line")
+    return nonce
 
 
 class Machine:

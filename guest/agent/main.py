@@ -17,6 +17,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import _socket
     import signal
+    from collections.abc import Awaitable, Callable
 else:
     import _signal as signal
 
@@ -36,12 +37,24 @@ def main() -> None:
 
 
 async def _serve(launcher: _socket.socket, nonce: str) -> None:
-    from guest.agent.guest_service import PROTOCOL
-    from guest.agent.ports import PORTAL, READY, find_port, open_port, send_ready
+    from guest.agent.boot import read_argument
     from guest.agent.server import Agent
 
     _reap_orphans()
     agent = Agent(launcher, Machine(), disks=DISKS, root=CONTAINER_ROOT)
+    if read_argument("boxlite.portal") == "vsock":
+        connect, announce = _by_vsock(nonce)
+    else:
+        connect, announce = await _by_ports(nonce)
+    gc.freeze()
+    gc.enable()
+    await agent.serve(connect, announce)
+
+
+async def _by_ports(nonce: str) -> tuple[Callable[[], Awaitable[int]], Callable[[], None]]:
+    from guest.agent.guest_service import PROTOCOL
+    from guest.agent.ports import PORTAL, READY, find_port, open_port, send_ready
+
     portal, ready = await find_port(PORTAL), await find_port(READY)
     announced = False
 
@@ -51,9 +64,17 @@ async def _serve(launcher: _socket.socket, nonce: str) -> None:
             announced = True
             send_ready(ready, nonce, PROTOCOL)
 
-    gc.freeze()
-    gc.enable()
-    await agent.serve(lambda: open_port(portal), announce)
+    return lambda: open_port(portal), announce
+
+
+def _by_vsock(nonce: str) -> tuple[Callable[[], Awaitable[int]], Callable[[], None]]:
+    from guest.agent.guest_service import PROTOCOL
+    from guest.agent.vsock import listen, send_ready
+
+    listener = listen()
+    # The host connects when it knows that somebody listens.
+    send_ready(nonce, PROTOCOL)
+    return listener.accept, lambda: None
 
 
 def _reap_orphans() -> None:

@@ -213,7 +213,7 @@ async def test_without_its_zygote_boxes_fail_with_the_cause_and_the_block_can_be
                 for zygote in children(os.getpid()) - mine:
                     os.kill(zygote, signal.SIGKILL)
             await until(lambda: not alive(pid), 5)
-            status = await box.status()
+            status = await box.wait()
             assert status.state is boxlite.BoxState.FAILED
             assert "the process that watched it ended" in status.cause
             with pytest.raises(boxlite.ZygoteError, match="was killed by SIGKILL"):

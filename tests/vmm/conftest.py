@@ -15,7 +15,7 @@ from boxlite.vmm.engines import EngineChoice, choose_engine
 from boxlite.vmm.facts import gather_facts
 from boxlite.vmm.zygote import Zygote, open_zygote
 from tests.vmm.guest_disk import make_disk
-from vmm_ffi.spec import DiskSpec, InstanceSpec, PortSpec
+from vmm_ffi.spec import DiskSpec, InstanceSpec, PortSpec, VmmKind
 
 
 class MakeSpec(Protocol):
@@ -32,7 +32,7 @@ class MakeSpec(Protocol):
 
 @pytest.fixture(scope="session")
 def choice() -> EngineChoice:
-    return choose_engine(trio.run(gather_facts))
+    return choose_engine(trio.run(gather_facts), VmmKind.QEMU)
 
 
 @pytest.fixture(scope="session")

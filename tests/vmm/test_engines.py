@@ -13,6 +13,7 @@ from boxlite.vmm.facts import HostFacts
 from vmm_ffi.spec import Accelerator, VmmKind
 
 QEMU, LIBRARY, KERNEL = Path("/usr/bin/qemu-system-x86_64"), Path("/usr/lib/libkrunfw.so.5"), Path("/home/me/vmlinux")
+KRUN = Path("/usr/lib64/libkrun.so.1")
 
 CAPABLE = HostFacts(
     system="Linux",
@@ -22,6 +23,7 @@ CAPABLE = HostFacts(
     qemu_version=(10, 0),
     kernel_library=LIBRARY,
 )
+WITH_KRUN = attrs.evolve(CAPABLE, krun=KRUN, krun_release="/usr/lib64/libkrun.so.1.17.0 1 2")
 
 host_facts = st.builds(
     HostFacts,
@@ -33,22 +35,57 @@ host_facts = st.builds(
     qemu_version=st.sampled_from([None, (7, 2), (10, 0)]),
     kernel=st.sampled_from([None, KERNEL]),
     kernel_library=st.sampled_from([None, LIBRARY]),
+    krun=st.sampled_from([None, KRUN]),
+    failures=st.dictionaries(st.sampled_from(["krun/kvm ", "qemu/kvm "]), st.just("it died")),
 )
 
 
 @given(host_facts, st.sampled_from([None, *VmmKind]))
 def test_a_choice_can_run_or_the_error_says_what_to_do(facts: HostFacts, wanted: VmmKind | None) -> None:
     kernel = facts.kernel or facts.kernel_library
-    possible = (facts.system, facts.machine) == ("Linux", "x86_64") and facts.qemu and kernel
-    if not possible or wanted is VmmKind.KRUN:
+    here = (facts.system, facts.machine) == ("Linux", "x86_64") and kernel is not None
+    kvm = bool(facts.cpu_flags) and facts.kvm_problem is None
+    krun = here and kvm and facts.krun is not None and wanted is not VmmKind.QEMU
+    krun = krun and (wanted is VmmKind.KRUN or "krun/kvm " not in facts.failures)
+    qemu = here and facts.qemu is not None and wanted is not VmmKind.KRUN
+    if not (krun or qemu):
         with pytest.raises(EngineUnavailable, match=r"install|use the engine|this version runs on"):
             choose_engine(facts, wanted)
         return
     choice = choose_engine(facts, wanted)
-    assert choice.program == facts.qemu
+    assert (choice.kind, choice.program, choice.library) == (
+        (VmmKind.KRUN, None, KRUN) if krun else (VmmKind.QEMU, facts.qemu, None)
+    )
     assert (choice.kernel or choice.kernel_library) == kernel
     assert (choice.kernel is None) != (choice.kernel_library is None)
-    assert (choice.accelerator is Accelerator.KVM) == (bool(facts.cpu_flags) and facts.kvm_problem is None)
+    failed = wanted is None and "qemu/kvm " in facts.failures
+    assert (choice.accelerator is Accelerator.KVM) == (krun or (kvm and not failed))
+    assert "\n" not in choice.reason
+
+
+def test_libkrun_is_taken_where_it_can_work() -> None:
+    choice = choose_engine(WITH_KRUN)
+    assert (choice.kind, choice.accelerator, choice.library) == (VmmKind.KRUN, Accelerator.KVM, KRUN)
+    assert choose_engine(WITH_KRUN, VmmKind.QEMU).kind is VmmKind.QEMU
+    assert choose_engine(attrs.evolve(WITH_KRUN, qemu=None)).kind is VmmKind.KRUN
+
+
+def test_what_has_failed_since_the_host_booted_is_passed_over_and_named() -> None:
+    """First libkrun, then QEMU with KVM; QEMU in software cannot fail for want of KVM. A wish is followed anyway."""
+    facts, seen = WITH_KRUN, []
+    for _ in range(3):
+        choice = choose_engine(facts)
+        seen.append((choice.kind, choice.accelerator))
+        facts = attrs.evolve(facts, failures={**facts.failures, choice.name: "it fell over"})
+    assert seen == [
+        (VmmKind.KRUN, Accelerator.KVM),
+        (VmmKind.QEMU, Accelerator.KVM),
+        (VmmKind.QEMU, Accelerator.TCG),
+    ]
+    assert "it fell over" in choose_engine(facts).reason
+    assert choose_engine(facts, VmmKind.KRUN).kind is VmmKind.KRUN
+    # Another version of the library is another chance.
+    assert choose_engine(attrs.evolve(facts, krun_release="newer")).kind is VmmKind.KRUN
 
 
 def test_kvm_is_taken_where_the_processor_and_the_device_offer_it() -> None:
@@ -88,7 +125,9 @@ def test_virtual_processors_run_in_parallel_only_where_that_is_known_to_work(
         (attrs.evolve(CAPABLE, kernel_library=None), None, r"pip install 'boxlite-trio\[krun\]'"),
         (attrs.evolve(CAPABLE, machine="aarch64"), None, "Linux on aarch64"),
         (attrs.evolve(CAPABLE, system="Darwin"), None, "Darwin on x86_64"),
-        (CAPABLE, VmmKind.KRUN, "krun engine is not part of this version"),
+        (CAPABLE, VmmKind.KRUN, r"there is no libkrun: install libkrun, .*pip install 'boxlite-trio\[krun\]'"),
+        (attrs.evolve(WITH_KRUN, cpu_flags=frozenset()), VmmKind.KRUN, "neither vmx nor svm: .* use the engine qemu"),
+        (attrs.evolve(WITH_KRUN, kernel_library=None), VmmKind.KRUN, r"pip install 'boxlite-trio\[krun\]'"),
     ],
 )
 def test_what_is_missing_is_named(facts: HostFacts, wanted: VmmKind | None, message: str) -> None:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from boxlite.errors import EngineUnavailable
-from boxlite.vmm.facts import cpu_flags, gather_facts, processor, tsc_khz
+from boxlite.vmm.facts import LIBKRUN, cpu_flags, gather_facts, processor, tsc_khz
 
 TOLD = "processor\t: 0\ncpu MHz\t\t: 2596.144\nflags\t\t: fpu hypervisor constant_tsc nonstop_tsc tsc_known_freq\n"
 
@@ -30,7 +30,22 @@ async def test_this_hosts_engine_and_kernel_are_found() -> None:
     assert re.fullmatch("[0-9a-f]{16}", facts.command_line)
     assert facts.kernel_library is not None
     assert facts.kernel_library.is_absolute()
+    assert facts.krun is not None
+    assert facts.krun.is_absolute()
+    assert str(facts.krun.stat().st_size) in facts.krun_release
     assert "smol" not in sys.modules
+
+
+async def test_a_libkrun_may_be_named_by_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that is given by the caller comes before that, and one that is missing is an error."""
+    for name in ("named", "given"):
+        (tmp_path / name).touch()
+    monkeypatch.setenv(LIBKRUN, str(tmp_path / "named"))
+    assert (await gather_facts()).krun == tmp_path / "named"
+    assert (await gather_facts(krun=tmp_path / "given")).krun == tmp_path / "given"
+    monkeypatch.setenv(LIBKRUN, str(tmp_path / "nowhere"))
+    with pytest.raises(EngineUnavailable, match="nowhere is not a file"):
+        await gather_facts()
 
 
 async def test_what_is_given_is_taken(tmp_path: Path) -> None:

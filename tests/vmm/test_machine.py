@@ -159,7 +159,7 @@ async def test_what_qemu_cannot_do_is_on_the_console(
             lambda spec: attrs.evolve(spec, program="/nowhere/qemu"),
             "boxlite-shim: [Errno 2] No such file or directory: '/nowhere/qemu'",
         ),
-        (lambda spec: attrs.evolve(spec, kind=VmmKind.KRUN), "boxlite-shim: this version has no engine krun"),
+        (lambda spec: attrs.evolve(spec, kind=VmmKind.KRUN), "boxlite-shim: no libkrun was named: install it"),
         (
             lambda spec: attrs.evolve(spec, disks=tuple(DiskSpec("/disk", f"disk{number}") for number in range(7))),
             "boxlite-shim: 7 disks need 9 virtio devices, the microvm machine has 8",

@@ -11,8 +11,10 @@ from vmm_ffi.spec import (
     InstanceSpec,
     Keep,
     MemoryFile,
+    NetworkProxy,
     PortSpec,
     ProcessIdentity,
+    ProxyKind,
     VmmKind,
     VmRecord,
 )
@@ -23,7 +25,8 @@ tokens = st.from_regex(r"[A-Za-z0-9_.-]{1,20}", fullmatch=True)
 paths = st.binary(max_size=60).map(lambda raw: "/" + raw.replace(b"\0", b",").decode(errors="surrogateescape"))
 
 disks = st.builds(DiskSpec, path=paths, serial=tokens, read_only=st.booleans())
-ports = st.builds(PortSpec, number=st.integers(1, 2**31 - 1), path=paths, reconnect=st.booleans())
+ports = st.builds(PortSpec, number=st.integers(1, 2**31 - 1), path=paths, reconnect=st.booleans(), served=st.booleans())
+proxies = st.builds(NetworkProxy, kind=st.sampled_from(ProxyKind), path=paths)
 
 mac_addresses = st.binary(min_size=6, max_size=6).filter(lambda raw: not raw[0] & 1).map(lambda raw: raw.hex(":"))
 
@@ -44,8 +47,10 @@ instances = st.builds(
     tsc_khz=st.none() | st.integers(1, 10_000_000),
     nested=st.booleans(),
     network=st.booleans(),
+    proxy=st.none() | proxies,
     mac_address=st.none() | mac_addresses,
     program=st.none() | paths,
+    library=st.none() | paths,
     monitor=st.none() | paths,
     reconnect_in_ms=st.booleans(),
 )
@@ -55,6 +60,8 @@ identities = st.builds(
 )
 keeps = st.builds(Keep, directory=paths, sockets=paths)
 
-records = st.builds(VmRecord, process=identities, keeper=st.none() | identities, sockets=paths)
+records = st.builds(
+    VmRecord, process=identities, keeper=st.none() | identities, sockets=paths, kind=st.sampled_from(VmmKind)
+)
 statuses = st.integers(0, 255).map(lambda code: code << 8) | st.integers(1, 64)
 notes = st.builds(ExitNote, process=identities, status=statuses)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vmm_ffi.kernel import KernelError, main, wrap
+from vmm_ffi.kernel import Image, KernelError, main, wrap
 
 ENTRY = bytes.fromhex("fc8b038d6304e8000000005d8903")
 LOAD = 0x1000000
@@ -19,12 +19,13 @@ padding = st.binary(max_size=13)
 
 
 @given(padding, padding)
-def test_a_kernel_becomes_an_elf_file_that_names_its_entry(before: bytes, after: bytes) -> None:
+def test_a_kernel_becomes_an_elf_file_that_names_both_of_its_entries(before: bytes, after: bytes) -> None:
     """Read back by the offsets that elf(5) gives."""
     image = before + ENTRY + after
-    elf = wrap(image, LOAD)
+    elf = wrap(Image(image, LOAD, LOAD + 7))
     assert elf[:6] == b"\x7fELF\x02\x01"
-    (headers,) = struct.unpack_from("<Q", elf, 32)
+    entry, headers = struct.unpack_from("<QQ", elf, 24)
+    assert entry == LOAD + 7
     kind, _, offset, _, address, size = struct.unpack_from("<IIQQQQ", elf, headers)
     assert (kind, address) == (1, LOAD)
     assert elf[offset : offset + size] == image
@@ -36,7 +37,7 @@ def test_a_kernel_becomes_an_elf_file_that_names_its_entry(before: bytes, after:
 @given(padding, st.sampled_from([0, 2, 3]))
 def test_a_kernel_without_exactly_one_entry_is_refused(around: bytes, entries: int) -> None:
     with pytest.raises(KernelError, match=f"has {entries} PVH entries instead of one"):
-        wrap(around + entries * (ENTRY + around), LOAD)
+        wrap(Image(around + entries * (ENTRY + around), LOAD, LOAD))
 
 
 @pytest.mark.parametrize("library", ["libc.so.6", "/nowhere/libkrunfw.so.5"])

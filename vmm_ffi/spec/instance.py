@@ -38,7 +38,7 @@ class VmmKind(enum.StrEnum):
 
 
 class Accelerator(enum.StrEnum):
-    """What executes the guest's instructions under QEMU."""
+    """What executes the guest's instructions; libkrun has KVM alone."""
 
     KVM = "kvm"
     TCG = "tcg"
@@ -110,12 +110,29 @@ class PortSpec:
     """A byte stream between guest and host: `path` is a Unix socket on which the host listens.
 
     With `reconnect` the engine connects as soon as somebody listens, and again whenever the connection has ended;
-    without, it connects once, and does not start where nobody listens.
+    without, it connects once, and does not start where nobody listens. With `served`, which krun alone can, it is the
+    other way round: the engine listens, and the host connects as often as it likes.
     """
 
     number: int = attrs.field(validator=_at_least(1))
     path: str = attrs.field(validator=_socket_path)
     reconnect: bool = False
+    served: bool = False
+
+
+class ProxyKind(enum.StrEnum):
+    """Programs of the host's that carry a guest's network, and how frames reach them: by a stream, or by datagrams."""
+
+    PASST = "passt"
+    GVPROXY = "gvproxy"
+
+
+@attrs.frozen
+class NetworkProxy:
+    """Such a program, which listens on the Unix socket `path`."""
+
+    kind: ProxyKind
+    path: str = attrs.field(validator=_socket_path)
 
 
 @attrs.frozen
@@ -135,7 +152,7 @@ class InstanceSpec:
     """Everything that an engine needs to know of one virtual machine.
 
     The first of `disks` is the guest's root, whose `/init` runs. Sizes are in MiB. `kernel` is an ELF file that QEMU
-    boots by PVH; krun brings its own. The console goes to the shim's standard output. Constructing one raises
+    boots by PVH, and krun as well. The console goes to the shim's standard output. Constructing one raises
     `SpecError` where a field is out of its range.
     """
 
@@ -159,10 +176,14 @@ class InstanceSpec:
     nested: bool = False
     """Whether the guest may run virtual machines of its own, on a /dev/kvm. A guest that is trusted alone gets it."""
     network: bool = False
+    proxy: NetworkProxy | None = None
+    """Under krun: what carries the network; None lets libkrun make the guest's connections itself (TSI)."""
     mac_address: str | None = attrs.field(default=None, validator=attrs.validators.optional(_mac_address))
     """Of the network device, as in 52:54:00:12:34:56; None leaves it to the engine, which gives all the same one."""
     program: str | None = attrs.field(default=None, validator=attrs.validators.optional(absolute))
     """Path of QEMU; None looks in PATH."""
+    library: str | None = attrs.field(default=None, validator=attrs.validators.optional(absolute))
+    """Path of libkrun, without which krun cannot begin."""
     monitor: str | None = attrs.field(default=None, validator=attrs.validators.optional(_socket_path))
     """Unix socket on which the host listens for QEMU's monitor (QMP), with reconnect; None for no monitor."""
     reconnect_in_ms: bool = False
@@ -181,7 +202,7 @@ class InstanceSpec:
     def from_json(cls, data: Mapping[str, Any]) -> Self:
         """Raises ValueError (`SpecError` is one), KeyError or TypeError for what is not a specification."""
         fields = dict(data)
-        memory_file = fields["memory_file"]
+        memory_file, proxy = fields["memory_file"], fields["proxy"]
         return cls(
             **fields
             | {
@@ -189,6 +210,7 @@ class InstanceSpec:
                 "accelerator": Accelerator(fields["accelerator"]),
                 "disks": tuple(DiskSpec(**disk) for disk in fields["disks"]),
                 "memory_file": None if memory_file is None else MemoryFile(**memory_file),
+                "proxy": None if proxy is None else NetworkProxy(**proxy | {"kind": ProxyKind(proxy["kind"])}),
                 "ports": tuple(PortSpec(**port) for port in fields["ports"]),
                 "kernel_args": tuple(fields["kernel_args"]),
             }

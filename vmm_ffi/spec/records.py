@@ -9,7 +9,7 @@ from typing import Any, Final, Self
 import attrs
 
 from vmm_ffi.spec.identity import ProcessIdentity
-from vmm_ffi.spec.instance import absolute
+from vmm_ffi.spec.instance import VmmKind, absolute
 
 VM_FILE: Final = "vm.json"
 """In the directory of a kept machine: its `VmRecord`, from before its first instruction on."""
@@ -35,6 +35,8 @@ class VmRecord:
     not outlive the runtime."""
     sockets: str = attrs.field(validator=absolute)
     """Path without suffix of its Unix sockets."""
+    kind: VmmKind = VmmKind.QEMU
+    """The engine that it runs on."""
 
     def to_json(self) -> dict[str, Any]:
         """The same as `from_json` takes: nothing but dicts, strings, numbers and None."""
@@ -51,6 +53,7 @@ class VmRecord:
             | {
                 "process": ProcessIdentity.from_json(fields.get("process")),
                 "keeper": None if keeper is None else ProcessIdentity.from_json(keeper),
+                "kind": VmmKind(data.get("kind", VmmKind.QEMU)),
             }
         )
 

@@ -138,3 +138,14 @@ async def a_damaged_snapshot_is_an_error(subject: Subject, engine: Engine, templ
         with trio.fail_after(PATIENCE), pytest.raises(OSError, match=r"cannot be restored|damaged"):
             async with clone(subject, engine, template):
                 raise AssertionError("it was restored")
+
+
+async def an_engine_that_cannot_save_says_so(subject: Subject) -> None:
+    """Before it has made anything."""
+    paths, spec = subject.make_paths(), subject.make_spec()
+    async with subject.open_engine() as engine:
+        for saving in ({"memory": paths.memory}, {"restore": paths}):
+            with pytest.raises(OSError, match="saves and restores no machines"):
+                async with engine.launch(spec, directory=subject.make_directory(), detached=False, **saving):
+                    raise AssertionError("it was launched")
+        assert not subject.exists(paths.memory)

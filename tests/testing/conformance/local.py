@@ -21,7 +21,7 @@ from boxlite.runtime.parts import Parts
 from boxlite.vmm.engine import Snapshot
 from boxlite.vmm.local import LocalEngine, open_local_engine
 from tests.testing.conformance.subject import Subject
-from vmm_ffi.spec import DiskSpec, InstanceSpec
+from vmm_ffi.spec import DiskSpec, InstanceSpec, VmmKind
 
 _MACHINES = 8
 
@@ -35,6 +35,10 @@ class LocalSubject:
         self._directory = directory
         self._sockets = sockets
         self._numbers = itertools.count()
+
+    @property
+    def has_power_button(self) -> bool:
+        return self._spec.kind is not VmmKind.KRUN
 
     def make_spec(self) -> InstanceSpec:
         scratch = DiskSpec(str(next(self._scratch)), "scratch", read_only=False)
@@ -68,12 +72,12 @@ class LocalSubject:
 
 
 @asynccontextmanager
-async def open_local(home: Path, directory: Path, sockets: Path) -> AsyncIterator[Subject]:
-    """Machines of builtin/python on this host."""
+async def open_local(kind: VmmKind, home: Path, directory: Path, sockets: Path) -> AsyncIterator[Subject]:
+    """Machines of builtin/python on this host and engine."""
     where = Home(home)
     for path in (where.disks, where.builtin, where.kernels):
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
-    parts = Parts(where, engine=None, kernel=None)
+    parts = Parts(where, engine=kind, kernel=None)
     choice = await parts.engine()
     async with open_supervisor("images") as supervisor:
         images = await supervisor.start_child(ChildSpec("images", lambda: ImageActor(where.disks, where.builtin)))
@@ -82,7 +86,8 @@ async def open_local(home: Path, directory: Path, sockets: Path) -> AsyncIterato
         box_id="box",
         kind=choice.kind,
         accelerator=choice.accelerator,
-        program=str(choice.program),
+        program=None if choice.program is None else str(choice.program),
+        library=None if choice.library is None else str(choice.library),
         parallel_cpus=choice.parallel_cpus,
         tsc_khz=choice.tsc_khz,
         kernel=str(await parts.kernel()),

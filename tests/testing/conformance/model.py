@@ -22,6 +22,8 @@ class ModelSubject:
         self._host = host
         self._numbers = itertools.count()
 
+    has_power_button = True
+
     def make_spec(self) -> InstanceSpec:
         return InstanceSpec(
             box_id="box",

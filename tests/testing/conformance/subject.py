@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
@@ -29,7 +30,9 @@ from vmm_ffi.spec import InstanceSpec
 
 UNLIMITED = 1 << 40
 NOW_NS = 1_750_000_000 * 10**9
-PATIENCE = 60.0
+PATIENCE = 600.0 if os.environ.get("BOXLITE_LAB") else 60.0
+"""In the lab everything takes some thirty times longer."""
+
 TEMPLATE_ID = "0" * 32
 
 _ids = itertools.count(1)
@@ -37,6 +40,10 @@ _ids = itertools.count(1)
 
 class Subject(Protocol):
     """An engine, and what machines of it are made of."""
+
+    @property
+    def has_power_button(self) -> bool:
+        """Whether its machines can be ended past their guests with their disks flushed."""
 
     def make_spec(self) -> InstanceSpec:
         """A machine with an image and an empty scratch disk of its own."""

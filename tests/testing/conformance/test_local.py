@@ -7,24 +7,40 @@ from pathlib import Path
 import pytest
 import trio
 
+from boxlite.vmm.engine import can_save
+from boxlite.vmm.engines import krun_obstacle
+from boxlite.vmm.facts import gather_facts
 from tests.testing.conformance.clones import (
     CLONES,
     a_damaged_snapshot_is_an_error,
+    an_engine_that_cannot_save_says_so,
     what_was_not_saved_leaves_nothing,
 )
 from tests.testing.conformance.commands import COMMANDS
 from tests.testing.conformance.lives import LIVES
 from tests.testing.conformance.local import open_local
-from tests.testing.conformance.subject import EngineBehaviour, launched, make_template
+from tests.testing.conformance.subject import PATIENCE, EngineBehaviour, launched, make_template
+from vmm_ffi.spec import VmmKind
 
-LIMIT = 240
+LIMIT = 4 * PATIENCE
 
 
-async def test_commands(home: Path, sockets: Path, tmp_path: Path) -> None:
+@pytest.fixture(params=[VmmKind.QEMU, VmmKind.KRUN])
+def kind(request: pytest.FixtureRequest) -> VmmKind:
+    """Every engine that this host can have; where libkrun has no KVM, the lab is where it is tested."""
+    wanted: VmmKind = request.param
+    if wanted is VmmKind.KRUN:
+        obstacle = krun_obstacle(trio.run(gather_facts))
+        if obstacle is not None:
+            pytest.skip(f"libkrun cannot run machines here ({obstacle}): run `make lab`")
+    return wanted
+
+
+async def test_commands(kind: VmmKind, home: Path, sockets: Path, tmp_path: Path) -> None:
     """All of them in one machine, since a boot takes seconds; each failure comes out."""
     failures = []
     with trio.fail_after(LIMIT):
-        async with open_local(home, tmp_path, sockets) as subject, launched(subject) as guest:
+        async with open_local(kind, home, tmp_path, sockets) as subject, launched(subject) as guest:
             for behaviour in COMMANDS:
                 try:
                     await behaviour(guest)
@@ -36,17 +52,21 @@ async def test_commands(home: Path, sockets: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("behaviour", LIVES, ids=lambda behaviour: behaviour.__name__)
-async def test_life(behaviour: EngineBehaviour, home: Path, sockets: Path, tmp_path: Path) -> None:
+async def test_life(behaviour: EngineBehaviour, kind: VmmKind, home: Path, sockets: Path, tmp_path: Path) -> None:
     with trio.fail_after(LIMIT):
-        async with open_local(home, tmp_path, sockets) as subject:
+        async with open_local(kind, home, tmp_path, sockets) as subject:
             await behaviour(subject)
 
 
-async def test_clones(home: Path, sockets: Path, tmp_path: Path) -> None:
+async def test_clones(kind: VmmKind, home: Path, sockets: Path, tmp_path: Path) -> None:
     """All of them over one template; each failure comes out."""
+    if not can_save(kind):
+        async with open_local(kind, home, tmp_path, sockets) as subject:
+            await an_engine_that_cannot_save_says_so(subject)
+        return
     failures = []
     with trio.fail_after(LIMIT):
-        async with open_local(home, tmp_path, sockets) as subject, subject.open_engine() as engine:
+        async with open_local(kind, home, tmp_path, sockets) as subject, subject.open_engine() as engine:
             await what_was_not_saved_leaves_nothing(subject, engine)
             template = await make_template(subject, engine)
             for behaviour in CLONES:

@@ -1,0 +1,1 @@
+"""Measurements of the way from an image's layers to a disk."""

@@ -1,0 +1,254 @@
+"""How a machine is described to libkrun: in one order, to every version, and never with more than was asked for."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import attrs
+import pytest
+from hypothesis import given
+
+from boxlite.vmm.facts import _krun_libraries
+from tests.vmm_ffi.specs import instances
+from vmm_ffi.krun import KrunVmm, configure, kernel_arguments
+from vmm_ffi.krun_library import KrunError
+from vmm_ffi.spec import (
+    AGENT_PORT,
+    READY_PORT,
+    DiskSpec,
+    InstanceSpec,
+    MemoryFile,
+    NetworkProxy,
+    PortSpec,
+    ProxyKind,
+    VmmKind,
+)
+from vmm_ffi.vmm import VmmError
+
+SPEC = InstanceSpec(
+    box_id="box",
+    kind=VmmKind.KRUN,
+    kernel="/kernel.elf",
+    library="/usr/lib64/libkrun.so.1",
+    disks=(DiskSpec("/root.ext4", "root"), DiskSpec("/image.ext4", "image"), DiskSpec("/s", "scratch", False)),
+    ports=(PortSpec(AGENT_PORT, "/run/a", served=True), PortSpec(READY_PORT, "/run/r")),
+    kernel_args=("boxlite.nonce=00",),
+    cpus=2,
+    memory_mib=512,
+)
+
+NEW = frozenset(
+    {
+        "krun_init_log",
+        "krun_create_ctx",
+        "krun_get_max_vcpus",
+        "krun_set_vm_config",
+        "krun_add_vsock",
+        "krun_add_net_unixstream",
+        "krun_add_net_unixgram",
+        "krun_has_feature",
+        "krun_add_disk",
+        "krun_add_vsock_port2",
+        "krun_add_virtio_console_default",
+        "krun_set_kernel",
+        "krun_start_enter",
+    }
+)
+"""What a library without implicit devices has."""
+
+OLD = NEW - {"krun_has_feature"} | {
+    "krun_disable_implicit_vsock",
+    "krun_disable_implicit_console",
+    "krun_set_console_output",
+}
+"""What one with implicit devices has."""
+
+
+class Recorded:
+    """A libkrun that does nothing but note what it is told."""
+
+    def __init__(self, calls: frozenset[str] = NEW, **results: int) -> None:
+        self.calls: list[tuple[object, ...]] = []
+        self._has = calls
+        self._results = {"krun_create_ctx": 5, "krun_get_max_vcpus": 8, "krun_has_feature": 1} | results
+
+    def __str__(self) -> str:
+        return "/usr/lib64/libkrun.so.1, version 1.17.0"
+
+    def has(self, name: str) -> bool:
+        return name in self._has
+
+    def call(self, name: str, *arguments: object) -> int:
+        if name not in self._has:
+            raise KrunError(f"{name}: this libkrun has no such call")
+        self.calls.append((name, *arguments))
+        return self._results.get(name, 0)
+
+    def told(self, name: str) -> list[list[object]]:
+        return [list(arguments) for called, *arguments in self.calls if called == name]
+
+
+def configured(spec: InstanceSpec, krun: Recorded | None = None) -> tuple[Recorded, list[str]]:
+    recorded, steps = krun or Recorded(), list[str]()
+    assert configure(recorded, spec, steps.append) == 5
+    return recorded, steps
+
+
+def test_the_steps_come_in_one_order_and_are_logged() -> None:
+    krun, steps = configured(SPEC)
+    assert [step.partition(":")[0] for step in steps] == [
+        "context",
+        "resources",
+        "network",
+        "virtiofs shares",
+        "disks",
+        "vsock ports",
+        "console",
+        "rlimits",
+        "entry point",
+    ]
+    assert [name for name, *_ in krun.calls] == [
+        "krun_init_log",
+        "krun_create_ctx",
+        "krun_get_max_vcpus",
+        "krun_set_vm_config",
+        "krun_add_vsock",
+        "krun_has_feature",
+        *["krun_add_disk"] * 3,
+        *["krun_add_vsock_port2"] * 2,
+        "krun_add_virtio_console_default",
+        "krun_set_kernel",
+    ]
+    assert krun.told("krun_set_vm_config") == [[5, 2, 512]]
+    assert krun.told("krun_add_disk")[2] == [5, "scratch", "/s", False]
+    assert krun.told("krun_add_vsock_port2") == [[5, 2695, "/run/a", True], [5, 2696, "/run/r", False]]
+
+
+@given(instances)
+def test_every_machine_keeps_its_disks_in_order_and_read_only_and_its_network_off(spec: InstanceSpec) -> None:
+    """Without a network there is no device for one, and no flag by which libkrun would make connections itself."""
+    spec = attrs.evolve(spec, cpus=min(spec.cpus, 8))
+    for calls in (NEW, OLD):
+        krun, _ = configured(spec, Recorded(calls))
+        assert krun.told("krun_add_disk") == [[5, disk.serial, disk.path, disk.read_only] for disk in spec.disks]
+        [[_, flags]] = krun.told("krun_add_vsock")
+        devices = krun.told("krun_add_net_unixstream") + krun.told("krun_add_net_unixgram")
+        assert (flags != 0) == (spec.network and spec.proxy is None)
+        assert len(devices) == (spec.network and spec.proxy is not None)
+        words = kernel_arguments(spec).split()
+        assert (words[1], words[2]) == ("root=/dev/vda", "ro")
+        assert "boxlite.disks=" + ",".join(disk.serial for disk in spec.disks) in words
+        assert words[len(words) - len(spec.kernel_args) :] == list(spec.kernel_args)
+
+
+def test_implicit_devices_are_turned_off_where_there_are_any() -> None:
+    krun, _ = configured(SPEC, Recorded(OLD))
+    names = [name for name, *_ in krun.calls]
+    assert names.index("krun_disable_implicit_vsock") < names.index("krun_add_vsock")
+    assert krun.told("krun_set_console_output") == [[5, "/proc/self/fd/1"]]
+    assert "krun_add_virtio_console_default" not in names
+
+
+@pytest.mark.parametrize(
+    ("kind", "call", "flags"),
+    [(ProxyKind.PASST, "krun_add_net_unixstream", 0), (ProxyKind.GVPROXY, "krun_add_net_unixgram", 1)],
+)
+def test_a_network_may_be_a_proxy_s(kind: ProxyKind, call: str, flags: int) -> None:
+    spec = attrs.evolve(SPEC, network=True, proxy=NetworkProxy(kind, "/run/net"), mac_address="52:54:00:00:00:07")
+    krun, _ = configured(spec)
+    assert krun.told(call) == [[5, "/run/net", -1, bytes.fromhex("525400000007"), 0, flags]]
+    with pytest.raises(VmmError, match="built without network devices"):
+        configured(spec, Recorded(krun_has_feature=0))
+
+
+@pytest.mark.parametrize("missing", sorted(NEW - {"krun_init_log", "krun_get_max_vcpus", "krun_has_feature"}))
+def test_what_the_library_lacks_is_an_error_where_it_is_needed(missing: str) -> None:
+    """A guest that has to be kept off the network, above all."""
+    if missing in ("krun_start_enter", "krun_add_net_unixstream", "krun_add_net_unixgram"):
+        configured(SPEC, Recorded(NEW - {missing}))
+        return
+    with pytest.raises(VmmError, match=missing):
+        configured(SPEC, Recorded(NEW - {missing}))
+
+
+def test_a_machine_that_cannot_be_is_refused() -> None:
+    with pytest.raises(VmmError, match="9 virtual CPUs are too many: libkrun takes 8"):
+        configured(attrs.evolve(SPEC, cpus=9))
+    with pytest.raises(VmmError, match="256 virtual CPUs are too many: libkrun takes 255"):
+        configured(attrs.evolve(SPEC, cpus=256), Recorded(krun_get_max_vcpus=1024))
+    with pytest.raises(VmmError, match="built without disks"):
+        configured(SPEC, Recorded(krun_has_feature=0))
+    with pytest.raises(VmmError, match="no libkrun was named: install it"):
+        KrunVmm().create(attrs.evolve(SPEC, library=None))
+    for spec in (attrs.evolve(SPEC, incoming=True), attrs.evolve(SPEC, memory_file=MemoryFile("/m", True))):
+        with pytest.raises(VmmError, match="saves and restores no machines"):
+            KrunVmm().create(spec)
+
+
+CHILD = """
+import json, sys
+from vmm_ffi.krun import KrunVmm
+from vmm_ffi.spec import InstanceSpec
+
+instance = KrunVmm().create(InstanceSpec.from_json(json.loads(sys.argv[1])))
+if sys.argv[2] == "enter":
+    instance.enter()
+print("configured")
+"""
+
+
+def in_a_child(spec: InstanceSpec, *, enter: bool = False) -> tuple[str, str]:
+    """What a process prints, and its last line of error, that loads the real library: this one never does."""
+    done = subprocess.run(
+        [sys.executable, "-c", CHILD, json.dumps(spec.to_json()), "enter" if enter else ""],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.stdout, (done.stderr.strip().splitlines() or [""])[-1]
+
+
+@pytest.fixture(scope="module")
+def library() -> Path:
+    """The libkrun of this host, which the extra `krun` brings."""
+    return next(_krun_libraries())
+
+
+def test_a_real_library_takes_the_whole_description(library: Path, tmp_path: Path) -> None:
+    files = [tmp_path / name for name in ("kernel", "root", "image", "scratch")]
+    for file in files:
+        file.write_bytes(bytes(4096))
+    spec = attrs.evolve(
+        SPEC,
+        library=str(library),
+        kernel=str(files[0]),
+        disks=tuple(DiskSpec(str(file), file.name) for file in files[1:]),
+        ports=(PortSpec(AGENT_PORT, str(tmp_path / "a"), served=True), PortSpec(READY_PORT, str(tmp_path / "r"))),
+    )
+    printed, error = in_a_child(spec)
+    assert error == ""
+    assert printed.endswith("configured\n")
+    assert f"krun_add_disk(0, 'image', {str(files[2])!r}, true) = 0" in printed
+    assert str(library) in printed.splitlines()[0]
+
+
+def test_a_call_that_fails_is_named_with_its_arguments_and_the_library(library: Path, tmp_path: Path) -> None:
+    """A socket that is there already, and a disk that is not."""
+    (tmp_path / "a").touch()
+    spec = attrs.evolve(SPEC, library=str(library), ports=(PortSpec(AGENT_PORT, str(tmp_path / "a"), served=True),))
+    _, error = in_a_child(spec)
+    assert f"krun_add_vsock_port2(0, 2695, {str(tmp_path / 'a')!r}, true) failed: File exists [EEXIST]" in error
+    assert f"({library}, " in error
+    spec = attrs.evolve(SPEC, library=str(library), disks=(DiskSpec("/nowhere", "root"),), ports=())
+    printed, error = in_a_child(spec, enter=True)
+    assert "krun_start_enter(0) failed: Invalid argument [EINVAL]" in error
+    assert "configured" not in printed
+
+
+def test_nothing_of_it_is_loaded_into_the_tests_own_process() -> None:
+    assert "libkrun.so" not in Path("/proc/self/maps").read_text()
+    assert os.environ.get("RUST_LOG") is None
