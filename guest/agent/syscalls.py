@@ -5,7 +5,6 @@ from __future__ import annotations
 # What ctypes is made of. ctypes itself defines a type for everything in C, and loading it takes a tenth of the time
 # that the bare interpreter takes to start.
 import _ctypes
-import _socket
 import posix
 import sys
 
@@ -41,10 +40,14 @@ DETACH = 2
 
 _PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}
 _LOCK_CURRENT, _LOCK_FUTURE, _LOCK_ON_FAULT = 1, 2, 4  # linux/mman.h
-_OPENAT2 = 437
+_OPEN_TREE, _MOVE_MOUNT, _OPENAT2 = 428, 429, 437
+_OPEN_TREE_CLONE, _FROM_EMPTY_PATH, _TO_EMPTY_PATH = 0x01, 0x04, 0x40  # linux/mount.h
+_AT_FDCWD = -100
 _IN_ROOT, _NO_OTHER_MOUNT, _NO_MAGIC_LINKS = 0x10, 0x01, 0x02  # linux/openat2.h
 _REBOOT_RESTART = 0x01234567
 _PR_SET_PDEATHSIG, _SIGKILL = 1, 9
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # malloc.h
+_KEPT = 4 << 20
 _RLIMIT_NOFILE = 7  # asm-generic/resource.h
 
 
@@ -84,6 +87,7 @@ _mlockall = _bind("mlockall")
 _getrlimit = _bind("getrlimit")
 _setrlimit = _bind("setrlimit")
 _reboot = _bind("reboot")
+_mallopt = _bind("mallopt")
 
 
 def mount(source: str, target: str, kind: str, flags: int = MountFlag.NONE, options: str = "") -> None:
@@ -108,14 +112,9 @@ def unshare(namespaces: int) -> None:
     _check(_unshare(namespaces), "unshare")
 
 
-def set_hostname_of(process: int, hostname: str) -> None:
-    """Sets the name in the UTS namespace of the process that a pidfd stands for. See setns(2), sethostname(2)."""
-    with open("/proc/thread-self/ns/uts", "rb", buffering=0) as own:
-        _check(_setns(process, Namespace.UTS), "setns")
-        try:
-            _socket.sethostname(hostname)
-        finally:
-            _check(_setns(own.fileno(), Namespace.UTS), "setns")
+def join_names_of(process: int) -> None:
+    """Enters the UTS namespace of the process that a pidfd stands for. See setns(2)."""
+    _check(_setns(process, Namespace.UTS), "setns")
 
 
 def open_within(root: int, path: str, flags: int) -> int:
@@ -123,9 +122,32 @@ def open_within(root: int, path: str, flags: int) -> int:
 
     See openat2(2), RESOLVE_IN_ROOT, RESOLVE_NO_XDEV and RESOLVE_NO_MAGICLINKS.
     """
-    fields = (flags | posix.O_CLOEXEC, 0, _IN_ROOT | _NO_OTHER_MOUNT | _NO_MAGIC_LINKS)
-    how = b"".join([field.to_bytes(8, sys.byteorder) for field in fields])
+    return _open(root, path, flags, _IN_ROOT | _NO_OTHER_MOUNT | _NO_MAGIC_LINKS)
+
+
+def open_in_root(root: int, path: str, flags: int) -> int:
+    """Opens a path below the directory `root`, wherever mounts and symbolic links lead, but for those of /proc.
+
+    See openat2(2), RESOLVE_IN_ROOT and RESOLVE_NO_MAGICLINKS.
+    """
+    return _open(root, path, flags, _IN_ROOT | _NO_MAGIC_LINKS)
+
+
+def _open(root: int, path: str, flags: int, resolve: int) -> int:
+    how = b"".join([field.to_bytes(8, sys.byteorder) for field in (flags | posix.O_CLOEXEC, 0, resolve)])
     return _check(_syscall(_OPENAT2, root, fsencode(path), how, len(how)), f"open {path}")
+
+
+def clone_mount(path: str) -> int:
+    """A descriptor of a copy of a mount, which is mounted nowhere. See open_tree(2)."""
+    flags = _OPEN_TREE_CLONE | posix.O_CLOEXEC
+    return _check(_syscall(_OPEN_TREE, _AT_FDCWD, fsencode(path), flags), f"open_tree {path}")
+
+
+def attach_mount(mount: int, place: int) -> None:
+    """Mounts what `clone_mount` gave over the file that the descriptor `place` stands for. See move_mount(2)."""
+    flags = _FROM_EMPTY_PATH | _TO_EMPTY_PATH
+    _check(_syscall(_MOVE_MOUNT, mount, b"", place, b"", flags), "move_mount")
 
 
 def prctl(option: int, *arguments: int) -> None:
@@ -159,6 +181,15 @@ def most_open_files() -> int:
 def limit_open_files(soft: int, hard: int) -> None:
     """How many files this process and its children may open, and how far they may raise that. See setrlimit(2)."""
     _check(_setrlimit(_RLIMIT_NOFILE, _Limits(soft, hard)), "setrlimit")
+
+
+def keep_free_memory() -> None:
+    """Lets the C library keep memory for the next one who wants some, instead of giving it back. See mallopt(3).
+
+    By default a buffer of 64 KiB is taken from the kernel each time, and filled with zeros page by page.
+    """
+    for parameter in (_TRIM_THRESHOLD, _MMAP_THRESHOLD):
+        _mallopt(parameter, _KEPT)
 
 
 def restart() -> None:
