@@ -7,7 +7,9 @@ SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
 # What virtual machines need, and what the tests compare with.
 PACKAGES := qemu-system-x86 e2fsprogs busybox-static python3-venv skopeo umoci buildah debootstrap
-INSTALLED = command -v qemu-system-x86_64 && command -v skopeo && command -v umoci && command -v buildah && PATH="$$PATH:/usr/sbin:/sbin" command -v debootstrap && busybox true \
+# On some systems a part of qemu-system-x86, on others a package of its own.
+VIRTIOFSD = command -v virtiofsd || test -x /usr/libexec/virtiofsd || test -x /usr/lib/qemu/virtiofsd
+INSTALLED = command -v qemu-system-x86_64 && { $(VIRTIOFSD); } && command -v skopeo && command -v umoci && command -v buildah && PATH="$$PATH:/usr/sbin:/sbin" command -v debootstrap && busybox true \
 	&& PATH="$$PATH:/usr/sbin:/sbin" command -v mke2fs && $(PYTHON) -c 'import ensurepip, venv'
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -33,12 +35,13 @@ packages:
 		echo "Python 3.11 or newer is needed: install it, then name it: make PYTHON=python3.12 ..." >&2; exit 1; }
 	@{ $(INSTALLED); } >/dev/null 2>&1 || { \
 		command -v apt-get >/dev/null || { \
-			echo "install these with your system's package manager, then try again: $(PACKAGES)" >&2; exit 1; }; \
+			echo "install these with your system's package manager, then try again: $(PACKAGES) virtiofsd" >&2; exit 1; }; \
 		[ "$$(id -u)" = 0 ] || command -v sudo >/dev/null || { \
 			echo "run this as root, then try again: apt-get install $(PACKAGES)" >&2; exit 1; }; \
 		echo "installing system packages: $(PACKAGES)"; \
 		$(SUDO) apt-get update -qq && \
 		$(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(PACKAGES) \
+			$$(apt-cache show virtiofsd >/dev/null 2>&1 && echo virtiofsd) \
 			>$(or $(TMPDIR),/tmp)/boxlite-apt.log 2>&1 || { \
 			cat $(or $(TMPDIR),/tmp)/boxlite-apt.log >&2; \
 			echo "apt-get failed; run it by hand, then try again: apt-get install $(PACKAGES)" >&2; exit 1; }; \

@@ -14,6 +14,7 @@ from boxlite.boxes.run import CommandFailed, CommandTimedOut, Completed
 from boxlite.boxes.stages import ExecutionTimings
 from boxlite.boxes.stdin import InputStream
 from boxlite.boxes.streams import ByteStream
+from boxlite.boxes.volumes import Volume
 from boxlite.errors import (
     ArgumentsTooLong,
     BootFailed,
@@ -59,6 +60,7 @@ from boxlite.errors import (
     UnsupportedImage,
     UserNotFound,
     VmGone,
+    VolumeUnavailable,
     WorkdirNotFound,
     ZygoteError,
 )
@@ -153,6 +155,8 @@ __all__ = [
     "UserNotFound",
     "VmDied",
     "VmGone",
+    "Volume",
+    "VolumeUnavailable",
     "WorkdirNotFound",
     "ZygoteError",
     "exit_status",

@@ -152,6 +152,10 @@ class BoxUnresponsive(BoxError, TimeoutError):
     """The box's virtual machine does not obey the program that runs it."""
 
 
+class VolumeUnavailable(BoxError, OSError):
+    """A directory or file of the host, which the box is to have as a volume, is not there or cannot be used."""
+
+
 class VmGone(BoxliteError, ProcessLookupError):
     """The virtual machine that a store remembers does not run any more; `exit` says how it ended, where known."""
 

@@ -6,8 +6,11 @@ machine without a keeper does not exist. See docs/engines.md for what happens wh
 
 from __future__ import annotations
 
+import contextlib
+import math
 import os
 import selectors
+import signal
 import socket
 import time
 from typing import NoReturn
@@ -16,6 +19,8 @@ from vmm_ffi import shim
 from vmm_ffi.child import forget_the_host, keep_only
 from vmm_ffi.console_log import ConsoleLog
 from vmm_ffi.files import create, remove, write_at
+from vmm_ffi.shares import server as share_server
+from vmm_ffi.shares.server import RunningServer
 from vmm_ffi.spec import (
     CONSOLE_FILE,
     EXIT_FILE,
@@ -72,12 +77,16 @@ def _keep(request: Spawn, where: Keep, zygote: socket.socket) -> None:
     keeper = _identity(os.getpid())
     console, console_end = os.pipe()
     gate, gate_end = os.pipe()
+    server = share_server.start(request.spec, console_end)
     pid = os.fork()
     if pid == 0:
         os.close(gate_end)
-        shim.become(request.spec, console_end, keeper.pid, gate)
+        link = None if server is None else server.link.fileno()
+        shim.become(request.spec, console_end, keeper.pid, gate=gate, shares=link)
     os.close(console_end)
     os.close(gate)
+    if server is not None:
+        server.link.close()
     process = _identity(pid)
     _write_record(VmRecord(process, keeper, where.sockets, request.spec.kind), directory)
     zygote.send(encode(Spawned(request.key, process, keeper)), socket.MSG_NOSIGNAL)
@@ -85,24 +94,41 @@ def _keep(request: Spawn, where: Keep, zygote: socket.socket) -> None:
         # The machine has not begun, and ends with this process.
         return
     zygote.close()
-    os.write(gate_end, GO)
+    # Where the machine has been killed by now, nobody is behind the gate.
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+    with contextlib.suppress(BrokenPipeError):
+        os.write(gate_end, GO)
     os.close(gate_end)
-    _drain_until_end(console, os.pidfd_open(pid), log)
+    cause = _drain_until_end(console, pid, log, server)
     _, status = os.waitpid(pid, 0)
-    _note(ExitNote(process, status), reserved, directory)
+    _note(ExitNote(process, status, cause), reserved, directory)
     os._exit(0)
 
 
-def _drain_until_end(console: int, machine: int, log: ConsoleLog) -> None:
-    """Returns when the process of the pidfd `machine` has ended, and all that it printed is in the log."""
+def _drain_until_end(console: int, pid: int, log: ConsoleLog, server: RunningServer | None) -> str:
+    """Returns when the process `pid`, the machine, has ended, and all that it printed is in the log.
+
+    Neither outlives the other: gives the cause where the server of its shares ended first, and so it was killed.
+    """
     os.set_blocking(console, False)
+    cause, served, doom, machine = "", 0, math.inf, os.pidfd_open(pid)
     with selectors.DefaultSelector() as selector:
         selector.register(console, selectors.EVENT_READ)
         selector.register(machine, selectors.EVENT_READ)
+        if server is not None:
+            selector.register(server.pidfd, selectors.EVENT_READ)
         ended = False
         while not ended:
-            ready = {key.fd for key, _ in selector.select()}
+            patience = None if doom == math.inf else max(0.0, doom - time.monotonic())
+            ready = {key.fd for key, _ in selector.select(patience)}
             ended = machine in ready
+            if not ended and time.monotonic() >= doom:
+                cause, doom = share_server.describe_end(served), math.inf
+                signal.pidfd_send_signal(machine, signal.SIGKILL)
+            if not ended and server is not None and server.pidfd in ready:
+                selector.unregister(server.pidfd)
+                served, server = server.reap(), None
+                doom = time.monotonic() + share_server.grace(served)
             if console in ready:
                 if not _drain(console, log):
                     selector.unregister(console)
@@ -111,6 +137,10 @@ def _drain_until_end(console: int, machine: int, log: ConsoleLog) -> None:
     for _ in range(_LAST_CHUNKS):
         if not _drain(console, log):
             break
+    if server is not None:
+        server.kill()
+        server.reap()
+    return cause
 
 
 def _drain(console: int, log: ConsoleLog) -> bool:

@@ -63,7 +63,7 @@ def configure(krun: Library, spec: InstanceSpec, log: Callable[[str], object]) -
     _resources(krun, context, spec)
     log("network")
     _network(krun, context, spec)
-    log("virtiofs shares")
+    log("virtiofs shares: none, since libkrun's server does not hold a guest to them")
     log("disks")
     _disks(krun, context, spec)
     log("vsock ports")
@@ -142,6 +142,9 @@ class KrunVmm(Vmm):
         """Loads the library into this process; raises `VmmError`."""
         if spec.library is None:
             raise VmmError(f"no libkrun was named: {INSTALL}")
+        if spec.shares:
+            # It looks up whatever name a guest gives it, ".." too, in a process that has much else to find.
+            raise VmmError("libkrun does not hold a guest to what is shared with it: use the engine qemu for volumes")
         if spec.incoming or spec.memory_file is not None:
             raise VmmError("libkrun saves and restores no machines: use the engine qemu for templates")
         _log(f"{spec.library}, {version_of(spec.library)}")

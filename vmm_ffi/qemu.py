@@ -8,7 +8,7 @@ from typing import NoReturn
 
 import attrs
 
-from vmm_ffi.spec import Accelerator, DiskSpec, InstanceSpec, PortSpec
+from vmm_ffi.spec import SHARE_LINK, SHARE_TAG, Accelerator, DiskSpec, InstanceSpec, PortSpec
 from vmm_ffi.vmm import Vmm, VmmError, VmmInstance
 
 PROGRAM = "qemu-system-x86_64"
@@ -60,9 +60,10 @@ def command_line(spec: InstanceSpec) -> list[str]:
         *(argument for index, port in enumerate(spec.ports, start=1) for argument in _port(index, port, spec)),
         *_random(),
         *(_network(spec) if spec.network else ()),
+        *(_shares() if spec.shares else ()),
     ]
-    # The console and all ports share one device, and the random generator is one.
-    slots = len(spec.disks) + 2 + spec.network
+    # The console and all ports share one device, all shares another one, and the random generator is one.
+    slots = len(spec.disks) + 2 + spec.network + bool(spec.shares)
     if slots > VIRTIO_SLOTS:
         raise VmmError(f"{len(spec.disks)} disks need {slots} virtio devices, the microvm machine has {VIRTIO_SLOTS}")
     # Only where the memory is in no file: what a guest reports as free, QEMU takes out of the file as well, even out of
@@ -99,6 +100,11 @@ def _kernel_arguments(spec: InstanceSpec) -> list[str]:
 def _machine(spec: InstanceSpec) -> list[str]:
     machine = "microvm,acpi=off,dump-guest-core=off"
     size = f"{spec.memory_mib}M"
+    if spec.shares:
+        return [
+            *("-M", f"{machine},memory-backend=memory", "-m", size),
+            *("-object", _option("memory-backend-memfd", id="memory", size=size, share="on")),
+        ]
     if spec.memory_file is None:
         return ["-M", machine, "-m", size]
     shared = "on" if spec.memory_file.shared else "off"
@@ -167,6 +173,15 @@ def _reconnect(spec: InstanceSpec) -> dict[str, str]:
     return {"reconnect-ms": str(RECONNECT_MS)} if spec.reconnect_in_ms else {"reconnect": "1"}
 
 
+def _shares() -> list[str]:
+    return [
+        # Of the devices that QEMU makes by default, of the virtio before 1.0, no server takes one.
+        *("-global", "virtio-mmio.force-legacy=false"),
+        *("-chardev", _option("socket", id="shares", fd=str(SHARE_LINK))),
+        *("-device", _option("vhost-user-fs-device", chardev="shares", tag=SHARE_TAG)),
+    ]
+
+
 def _random() -> list[str]:
     return [
         *("-object", _option("rng-random", id="random", filename="/dev/urandom")),
@@ -203,7 +218,10 @@ class QemuVmm(Vmm):
     """Runs virtual machines with QEMU, on KVM or in software."""
 
     def create(self, spec: InstanceSpec) -> QemuInstance:
-        """Raises `VmmError` without QEMU, or where the machine has no room for the disks."""
+        """Raises `VmmError` without QEMU, or where the machine has no room for the disks, or is no one for shares."""
+        if spec.shares and (spec.share_server is None or spec.memory_file is not None or spec.incoming):
+            # The server has the memory mapped, and what it holds of the shares cannot be saved.
+            raise VmmError("a machine with shares needs a server for them, and is neither saved nor restored")
         program = spec.program or shutil.which(PROGRAM)
         if program is None:
             raise VmmError(f"{PROGRAM} is not in PATH ({os.environ.get('PATH', '')}): install qemu-system-x86")

@@ -8,22 +8,28 @@ from typing import NoReturn
 
 from vmm_ffi.child import ParentGone, end_with, forget_the_host, keep_only
 from vmm_ffi.factory import VmmFactory
-from vmm_ffi.spec import SHIM_FAILED, InstanceSpec, VmmKind
+from vmm_ffi.spec import SHARE_LINK, SHIM_FAILED, InstanceSpec, VmmKind
 
 
-def become(spec: InstanceSpec, console: int, parent: int, gate: int | None = None) -> NoReturn:
+def become(
+    spec: InstanceSpec, console: int, parent: int, *, gate: int | None = None, shares: int | None = None
+) -> NoReturn:
     """Runs in the forked child, whose parent must be the process `parent`; never returns and never raises.
 
     Standard output and error go to the descriptor `console`. The machine begins when a byte can be read from the pipe
-    `gate`, and not at all when that ends without one. What fails is said on the console, and ends the process with the
-    status `SHIM_FAILED`.
+    `gate`, and not at all when that ends without one. `shares` is its connection to the server of its shares, which it
+    has as `SHARE_LINK`. What fails is said on the console, and ends the process with the status `SHIM_FAILED`.
     """
     try:
-        keep_only(console, *(() if gate is None else (gate,)))
+        keep_only(console, *(descriptor for descriptor in (gate, shares) if descriptor is not None))
         end_with(parent)
         forget_the_host()
         if gate is not None:
             _pass(gate)
+        if shares is not None:
+            # Not before the gate is closed, which may have this number.
+            os.dup2(shares, SHARE_LINK)
+            os.set_inheritable(SHARE_LINK, True)
         VmmFactory().vmm(spec.kind).create(spec).enter()
     except BaseException as error:
         os.write(2, f"boxlite-shim: {str(error) or type(error).__name__}\n".encode(errors="replace"))

@@ -17,11 +17,14 @@ import selectors
 import signal
 import socket
 import sys
+import time
 from collections.abc import Callable
 
 import attrs
 
 from vmm_ffi import keeper, shim
+from vmm_ffi.shares import server as share_server
+from vmm_ffi.shares.server import RunningServer
 from vmm_ffi.spec import (
     MAX_DATAGRAM,
     Exited,
@@ -40,13 +43,23 @@ from vmm_ffi.spec import (
 _SIZE_OF_INT = 4
 
 
-@attrs.frozen
+@attrs.define(eq=False)
 class _Shim:
     """A forked child that is not yet reaped: until then, its pid belongs to nobody else."""
 
     key: int
     pid: int
     pidfd: int
+    server: RunningServer | None
+    """Of its shares, as long as that is not reaped."""
+    status: int | None = None
+    """Once it is reaped; then its server is about to end."""
+    cause: str = ""
+    """Why it is killed from here, where nobody asks for that."""
+    doom: float | None = None
+    """When it is, by the monotonic clock, if it has not ended by then."""
+    killed: bool = False
+    """Whether it was."""
 
 
 @attrs.define(eq=False)
@@ -82,16 +95,33 @@ class Zygote:
         # Another process may hold a copy of the host's end of the socket, so its end of file is not enough.
         self._selector.register(self._host_pidfd, selectors.EVENT_READ, self._on_host_ended)
         while self._serving:
-            for ready, events in self._selector.select():
+            for ready, events in self._selector.select(self._kill_doomed()):
                 handle: Callable[[int], None] = ready.data
                 handle(events)
         unborn = [kept for kept in self._keepers.values() if kept.reports is not None]
         for pidfd in [child.pidfd for child in self._shims.values()] + [kept.pidfd for kept in unborn]:
             signal.pidfd_send_signal(pidfd, signal.SIGKILL)
         for child in list(self._shims.values()):
-            self._reap(child)
+            if child.status is None:
+                self._reap(child)
+            if child.server is not None:
+                self._reap_server(child, child.server)
         for kept in unborn:
             self._reap_keeper(kept)
+
+    def _kill_doomed(self) -> float | None:
+        """The seconds until the next one is due; None where none is."""
+        now = time.monotonic()
+        waiting = []
+        for child in self._shims.values():
+            if child.doom is None or child.status is not None:
+                continue
+            if child.doom > now:
+                waiting.append(child.doom - now)
+            else:
+                signal.pidfd_send_signal(child.pidfd, signal.SIGKILL)
+                child.doom, child.killed = None, True
+        return min(waiting, default=None)
 
     def _on_host_ended(self, events: int) -> None:
         self._serving = False
@@ -152,22 +182,33 @@ class Zygote:
             return
         zygote = os.getpid()
         try:
+            server = share_server.start(request.spec, descriptors[0])
+        except OSError as error:
+            self._send(Failed(request.key, f"cannot start what serves its shares: {error}", error.errno))
+            return
+        try:
             pid = os.fork()
         except OSError as error:
+            _end(server)
             self._send(Failed(request.key, f"cannot fork: {error}"))
             return
         if pid == 0:
-            shim.become(request.spec, descriptors[0], zygote)
+            link = None if server is None else server.link.fileno()
+            shim.become(request.spec, descriptors[0], zygote, shares=link)
         try:
-            child = _Shim(request.key, pid, os.pidfd_open(pid))
+            child = _Shim(request.key, pid, os.pidfd_open(pid), server)
             process = identity_of(pid, unreaped=True)
         except OSError as error:
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
+            _end(server)
             self._send(Failed(request.key, f"cannot watch the shim: {error}"))
             return
         self._shims[request.key] = child
         self._selector.register(child.pidfd, selectors.EVENT_READ, lambda events: self._reap(child))
+        if server is not None:
+            server.link.close()
+            self._selector.register(server.pidfd, selectors.EVENT_READ, lambda events: self._reap_server(child, server))
         # A child that nobody has reaped has an identity.
         assert process is not None
         self._send(Spawned(request.key, process))
@@ -222,7 +263,7 @@ class Zygote:
 
     def _kill(self, request: Kill) -> None:
         child = self._shims.get(request.key)
-        if child is not None:
+        if child is not None and child.status is None:
             try:
                 signal.pidfd_send_signal(child.pidfd, request.signal)
             except (OSError, TypeError, OverflowError):
@@ -230,11 +271,28 @@ class Zygote:
                 return
 
     def _reap(self, child: _Shim) -> None:
-        _, status = os.waitpid(child.pid, 0)
+        _, child.status = os.waitpid(child.pid, 0)
         self._selector.unregister(child.pidfd)
         os.close(child.pidfd)
+        if child.server is None:
+            self._report_end(child)
+        else:
+            child.server.kill()
+
+    def _reap_server(self, child: _Shim, server: RunningServer) -> None:
+        self._selector.unregister(server.pidfd)
+        status, child.server = server.reap(), None
+        if child.status is None:
+            # What the guest waits for from its shares would never come.
+            child.cause = share_server.describe_end(status)
+            child.doom = time.monotonic() + share_server.grace(status)
+        else:
+            self._report_end(child)
+
+    def _report_end(self, child: _Shim) -> None:
+        assert child.status is not None
         del self._shims[child.key]
-        self._send(Exited(child.key, status))
+        self._send(Exited(child.key, child.status, child.cause if child.killed else ""))
 
     def _send(self, event: Spawned | Failed | Exited) -> None:
         """Never blocks: a host that does not read must not keep the zygote from noticing its death."""
@@ -254,6 +312,12 @@ class Zygote:
                 self._outbox.popleft()
         waiting = selectors.EVENT_WRITE if self._outbox else 0
         self._selector.modify(self._host, selectors.EVENT_READ | waiting, self._on_host)
+
+
+def _end(server: RunningServer | None) -> None:
+    if server is not None:
+        server.kill()
+        server.reap()
 
 
 def _read_report(reports: socket.socket, key: int) -> Spawned | Failed:

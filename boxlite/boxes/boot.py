@@ -66,7 +66,8 @@ async def _begin(
     Where hardware virtualization does not run it, and the choice of the engine is ours, another engine does, and is
     the one for later boxes.
     """
-    engine = await services.parts.engine()
+    volumes = bool(box.options.volumes)
+    engine = await (services.parts.engine_with_volumes() if volumes else services.parts.engine())
     failed: list[tuple[EngineChoice, BootFailed]] = []
     while True:
         began = trio.current_time()
@@ -83,7 +84,8 @@ async def _begin(
             failed.append((engine, error))
             engine = instead
             continue
-        for choice, failure in failed:
+        # What ended a machine with volumes may have been their server.
+        for choice, failure in () if volumes else failed:
             await services.parts.replace_engine(choice, failure.reason, engine)
         return vm, session, preparation.config
 

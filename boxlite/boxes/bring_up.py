@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, TypeVar
 
 import attrs
@@ -12,10 +13,12 @@ import trio
 from boxlite.boxes.machine import END_GRACE
 from boxlite.boxes.preparation import IMAGE_DISK, SCRATCH_DISK
 from boxlite.boxes.stages import Stages
+from boxlite.boxes.volumes import Volume, in_mount_order, share_name
 from boxlite.errors import BootFailed, GuestRefused, PortalLost
 from boxlite.portal.interface import GuestSession
 from boxlite.vmm.engine import Vm
 from proto.boxlite.v1 import Disk
+from proto.boxlite.v1 import Volume as VolumeMessage
 from vmm_ffi.spec import InstanceSpec
 
 _ENTROPY: Final = 64
@@ -55,6 +58,7 @@ async def set_up(
     identity: GuestIdentity,
     unix_time: float,
     stages: Stages,
+    volumes: Sequence[Volume] = (),
 ) -> None:
     """Mounts the disks of a machine that has just booted, and makes its container; raises `BootFailed`."""
     disks = [Disk(serial=disk.serial, read_only=disk.read_only) for disk in spec.disks[1:]]
@@ -69,6 +73,12 @@ async def set_up(
                 scratch_disk=SCRATCH_DISK,
                 hostname=identity.hostname,
                 machine_id=identity.machine_id,
+                volumes=[
+                    VolumeMessage(
+                        name=share_name(number), target=os.fsencode(volume.target), read_only=volume.read_only
+                    )
+                    for number, volume in enumerate(in_mount_order(volumes))
+                ],
             )
     except (PortalLost, GuestRefused) as error:
         raise await _refused(box, vm, error) from error

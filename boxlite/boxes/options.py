@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
 import attrs
 
 from boxlite.boxes.policy import HealthCheck, RestartPolicy
 from boxlite.boxes.text import check_user, encode_variables
+from boxlite.boxes.volumes import Volume, check_volumes
 from boxlite.errors import InvalidCommand, InvalidOptions
 from boxlite.images.reference import Reference
 
@@ -28,6 +29,13 @@ def _policy(policy: RestartPolicy | str) -> RestartPolicy:
     return RestartPolicy.parse(policy) if isinstance(policy, str) else policy
 
 
+def _tuple(volumes: Iterable[Volume]) -> tuple[Volume, ...]:
+    try:
+        return tuple(volumes)
+    except TypeError:
+        raise InvalidOptions(f"volumes are a list of boxlite.Volume, not {volumes!r}") from None
+
+
 def _made_up_name() -> str:
     return f"box-{secrets.token_hex(4)}"
 
@@ -39,6 +47,7 @@ class BoxOptions:
     `memory_mib` and `disk_mib` are in MiB; the disk takes what the box writes and uses space on the host only as it
     is written. `env` is added to the image's environment. `boot_timeout` is in seconds; None waits as long as the
     caller does. `detached` lets its machine run on when its runtime ends, until a later one stops it.
+    `volumes` are directories and files of this host that the box sees.
     """
 
     image: Reference
@@ -52,6 +61,7 @@ class BoxOptions:
     restart: RestartPolicy = attrs.field(factory=RestartPolicy, converter=_policy)
     health: HealthCheck | None = None
     detached: bool = False
+    volumes: tuple[Volume, ...] = attrs.field(default=(), converter=_tuple)
 
     def __attrs_post_init__(self) -> None:
         for count in ("cpus", "memory_mib", "disk_mib"):
@@ -78,6 +88,7 @@ class BoxOptions:
         _require(isinstance(self.restart, RestartPolicy), f"{self.restart!r} is no restart policy")
         _require(self.health is None or isinstance(self.health, HealthCheck), f"{self.health!r} is no health check")
         _require(isinstance(self.detached, bool), f"detached is True or False, not {self.detached!r}")
+        check_volumes(self.volumes)
         _require(self.user is None or isinstance(self.user, str), f"user must be a text, not {self.user!r}")
         for variable in (*self.env, *self.env.values()):
             _require(isinstance(variable, str), f"names and values in env must be texts, not {variable!r}")

@@ -12,11 +12,13 @@ import trio
 from boxlite.boxes.options import BoxOptions
 from boxlite.boxes.services import BoxServices
 from boxlite.boxes.stages import Stages
+from boxlite.boxes.volumes import find_volumes, shares_of
+from boxlite.errors import EngineUnavailable
 from boxlite.images.actor import Prepare
 from boxlite.images.config import ImageConfig
 from boxlite.templates.key import Recipe, make_key
-from boxlite.vmm.engines import EngineChoice
-from vmm_ffi.spec import DiskSpec, InstanceSpec
+from boxlite.vmm.engines import INSTALL_VIRTIOFSD, EngineChoice
+from vmm_ffi.spec import DiskSpec, InstanceSpec, VmmKind
 
 ROOT_DISK: Final = "root"
 IMAGE_DISK: Final = "image"
@@ -33,6 +35,8 @@ class Preparation:
     """Of the template that its first start restores."""
     config: ImageConfig
     """Of its image."""
+    spec: InstanceSpec
+    """Of the box's own machine: that of the recipe, with the volumes, of which no template knows."""
 
 
 async def prepare(
@@ -45,6 +49,8 @@ async def prepare(
     """
     if engine is None:
         engine = await services.parts.engine()
+    share_server = _share_server(options, engine)
+    await find_volumes(options.name, options.volumes)
     image = _Part("image", lambda: services.images.ask(Prepare(options.image)))
     kernel = _Part("kernel", services.parts.kernel)
     root = _Part("guest root", services.parts.guest_root)
@@ -73,7 +79,23 @@ async def prepare(
         kernel=await services.parts.kernel_identity(),
         network=spec.network,
     )
-    return Preparation(Recipe(key, spec, options.image), image.made.config)
+    return Preparation(
+        Recipe(key, spec, options.image),
+        image.made.config,
+        attrs.evolve(spec, shares=shares_of(options.volumes), share_server=share_server),
+    )
+
+
+def _share_server(options: BoxOptions, engine: EngineChoice) -> str | None:
+    """Raises `EngineUnavailable` where the box cannot have volumes."""
+    if not options.volumes:
+        return None
+    assert engine.kind is VmmKind.QEMU, "no other engine is chosen for volumes"
+    if engine.share_server is None:
+        raise EngineUnavailable(
+            f"box {options.name}: it has volumes, and there is no virtiofsd, which serves them: {INSTALL_VIRTIOFSD}"
+        )
+    return str(engine.share_server)
 
 
 def with_scratch(spec: InstanceSpec, scratch: Path) -> InstanceSpec:

@@ -47,6 +47,7 @@ class Start:
         self._services = services
         self._stages = stages
         self._recipe = preparation.recipe
+        self._spec = preparation.spec
         self._identity = GuestIdentity(box.name, machine_id(box.id))
         timeout = box.options.boot_timeout
         self._deadline = inf if timeout is None else trio.current_time() + timeout
@@ -54,7 +55,9 @@ class Start:
 
     async def begin(self, closing: AsyncExitStack) -> tuple[Vm, GuestSession]:
         """A machine that takes commands; closing the stack ends it. Raises as `boxlite.boxes.boot.boot` does."""
-        if not await self._services.storage.has_scratch(self._directory):
+        # Clones have a template's memory copy-on-write, and a machine with shares has its memory in common with their
+        # server.
+        if not self._spec.shares and not await self._services.storage.has_scratch(self._directory):
             template = await self._obtain()
             if template is not None:
                 restored = await self._try_to_restore(closing, template)
@@ -125,7 +128,7 @@ class Start:
         self, closing: AsyncExitStack, scratch: Path, snapshot: Snapshot | None
     ) -> tuple[Vm, GuestSession]:
         """Raises `BootFailed` where the machine was launched and does not take commands."""
-        spec = with_scratch(self._recipe.spec, scratch)
+        spec = with_scratch(self._spec, scratch)
         name, stages = self._box.name, self._stages
         began = self._launched_at = trio.current_time()
         async with AsyncExitStack() as attempt:
@@ -143,7 +146,7 @@ class Start:
                 attempt.callback(session.close)
                 now = self._services.wall_clock()
                 if snapshot is None:
-                    await set_up(name, vm, session, spec, self._identity, now, stages)
+                    await set_up(name, vm, session, spec, self._identity, now, stages, self._box.options.volumes)
                 else:
                     await take_up(name, vm, session, self._identity, now, stages)
             closing.push_async_exit(attempt.pop_all())

@@ -78,6 +78,7 @@ def describe_box(box: StoredBox) -> dict[str, Any]:
             "restart": str(options.restart),
             "health": None if options.health is None else attrs.asdict(options.health),
             "detached": options.detached,
+            "volumes": [attrs.asdict(volume) for volume in options.volumes],
         },
         "machine": None
         if box.vm is None

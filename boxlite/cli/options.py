@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import click
 
 from boxlite.cli.names import complete_names
-from boxlite.cli.parameters import Duration, SizeInMib
+from boxlite.cli.parameters import Duration, SizeInMib, VolumeText
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -45,6 +45,15 @@ def box_options(command: F) -> F:
         click.option("--cpus", type=int, help="Virtual CPUs.  [default: 1]"),
         click.option("-m", "--memory", "memory_mib", type=SizeInMib(), help="Memory, such as 512m.  [default: 256m]"),
         click.option("--disk", "disk_mib", type=SizeInMib(), help="Most that the box may write.  [default: 4g]"),
+        click.option(
+            "-v",
+            "--volume",
+            "volumes",
+            multiple=True,
+            type=VolumeText(),
+            metavar="SOURCE:TARGET[:ro]",
+            help="Let the box see a directory or file of this host.",
+        ),
         click.option("--boot-timeout", type=Duration(), metavar="SECONDS", default=120, show_default=True),
     )
 

@@ -10,6 +10,9 @@ from pathlib import Path
 
 import click
 
+from boxlite.boxes.volumes import Volume
+from boxlite.errors import InvalidOptions
+
 _MIB = 1 << 20
 _LONGEST = 1e9
 _SIZE = re.compile(r"([0-9]{1,18}(?:\.[0-9]{1,18})?) *(?:([kmgt])(?:i?b)?|b)?", re.IGNORECASE)
@@ -51,6 +54,19 @@ class Duration(click.ParamType[float]):
             wanted = "a number that is not negative" if self._zero else "a positive number"
             self.fail(f"{value!r} is no time in seconds: write {wanted}, such as 90 or 0.5, or 1m30s", param, ctx)
         return seconds
+
+
+class VolumeText(click.ParamType[Volume]):
+    """A volume such as `./data:/data:ro`, as docker writes it."""
+
+    name = "volume"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> Volume:
+        """Reads the text."""
+        try:
+            return value if isinstance(value, Volume) else Volume.parse(str(value))
+        except InvalidOptions as error:
+            self.fail(str(error), param, ctx)
 
 
 def _seconds(text: str) -> float:

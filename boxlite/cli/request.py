@@ -8,8 +8,13 @@ from typing import cast
 import attrs
 
 from boxlite.boxes.policy import HealthCheck, RestartPolicy
+from boxlite.boxes.volumes import Volume
 from boxlite.images.config import ImageConfig, argv_for_run
 from boxlite.runtime.runtime import CreateOptions
+
+
+def _some(volumes: tuple[Volume, ...] | None) -> tuple[Volume, ...] | None:
+    return volumes or None
 
 
 @attrs.frozen(kw_only=True)
@@ -27,6 +32,7 @@ class BoxRequest:
     restart: RestartPolicy | None = None
     health: HealthCheck | None = None
     detached: bool | None = None
+    volumes: tuple[Volume, ...] | None = attrs.field(default=None, converter=_some)
     engine: str = "auto"
     kernel: str | None = None
     home: str | None = None

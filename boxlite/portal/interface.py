@@ -17,6 +17,7 @@ from proto.boxlite.v1 import (
     ExecutionInfo,
     InputReply,
     PingReply,
+    Volume,
 )
 
 
@@ -77,7 +78,15 @@ class GuestSession(Protocol):
     async def init_guest(self, *, unix_time_ns: int, entropy: bytes, disks: Sequence[Disk]) -> None:
         """Guest.Init: once in the machine's life, first."""
 
-    async def init_container(self, *, image_disk: str, scratch_disk: str, hostname: str, machine_id: str) -> None:
+    async def init_container(
+        self,
+        *,
+        image_disk: str,
+        scratch_disk: str,
+        hostname: str,
+        machine_id: str,
+        volumes: Sequence[Volume] = (),
+    ) -> None:
         """Container.Init: once in the machine's life, after `init_guest`."""
 
     async def freeze(self) -> None:

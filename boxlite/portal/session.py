@@ -44,6 +44,7 @@ from proto.boxlite.v1 import (
     SetClockRequest,
     ShutdownRequest,
     TtySize,
+    Volume,
 )
 
 T = TypeVar("T")
@@ -113,10 +114,22 @@ class Session:
         request = GuestInitRequest(unix_time_ns=unix_time_ns, entropy=entropy, disks=list(disks))
         await self._call(self._guest.init, request)
 
-    async def init_container(self, *, image_disk: str, scratch_disk: str, hostname: str, machine_id: str) -> None:
+    async def init_container(
+        self,
+        *,
+        image_disk: str,
+        scratch_disk: str,
+        hostname: str,
+        machine_id: str,
+        volumes: Sequence[Volume] = (),
+    ) -> None:
         """Container.Init: once, after `init_guest`."""
         request = ContainerInitRequest(
-            image_disk=image_disk, scratch_disk=scratch_disk, hostname=hostname, machine_id=machine_id
+            image_disk=image_disk,
+            scratch_disk=scratch_disk,
+            hostname=hostname,
+            machine_id=machine_id,
+            volumes=list(volumes),
         )
         await self._call(self._container.init, request)
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import TypedDict, Unpack, final
+
+import attrs
 
 from actors import ActorRef, Supervisor, Tree
 from boxlite.boxes.box import Box, ask
@@ -15,6 +17,7 @@ from boxlite.boxes.policy import HealthCheck, RestartPolicy
 from boxlite.boxes.removal import remove_at_end
 from boxlite.boxes.services import BoxServices
 from boxlite.boxes.text import Text
+from boxlite.boxes.volumes import Volume, resolve_volumes
 from boxlite.errors import InvalidOptions
 from boxlite.images.actor import Prepare, PreparedImage
 from boxlite.images.reference import parse_reference
@@ -48,6 +51,7 @@ class NamedOptions(TypedDict, total=False):
     restart: RestartPolicy | str
     health: HealthCheck | None
     detached: bool
+    volumes: Iterable[Volume]
 
 
 class PooledOptions(TypedDict, total=False):
@@ -61,6 +65,7 @@ class PooledOptions(TypedDict, total=False):
     boot_timeout: float | None
     restart: RestartPolicy | str
     health: HealthCheck | None
+    volumes: Iterable[Volume]
 
 
 class CreateOptions(NamedOptions, total=False):
@@ -99,9 +104,10 @@ class Runtime:
         unless the runtime has a budget that is used up: then it waits in a queue, first come, first served, or without
         `wait` raises `OverBudget`. Cancelling leaves the queue and no box.
 
-        Raises `InvalidReference`, `InvalidOptions`, `BoxExists`, `OverBudget`, `StorageFull` or `StoreFailed`.
+        Raises `InvalidReference`, `InvalidOptions`, `VolumeUnavailable`, `BoxExists`, `OverBudget`, `StorageFull` or
+        `StoreFailed`.
         """
-        return self._box(await ask(self._ref, CreateBox(self._options(image, options), wait)))
+        return self._box(await ask(self._ref, CreateBox(await self._options(image, options), wait)))
 
     async def get_or_create(self, name: str, image: str, *, wait: bool = True, **options: Unpack[NamedOptions]) -> Box:
         """The box of that name, which is created where there is none. Of many tasks that ask at once, one creates it.
@@ -109,7 +115,7 @@ class Runtime:
         Raises `BoxExists` where there is one that differs in its image or in one of the given options, and what
         `create` raises. Whether the box runs, and ran before, does not matter.
         """
-        wanted = self._options(image, {"name": name, **options})
+        wanted = await self._options(image, {"name": name, **options})
         return self._box(await ask(self._ref, CreateBox(wanted, wait, existing=frozenset({"image", *options}))))
 
     @asynccontextmanager
@@ -146,11 +152,11 @@ class Runtime:
         of it, so that the first command of its user is quick; `()` runs none. Under pressure, when the host runs short
         of memory or others wait for a share of the budget, the pool keeps fewer.
 
-        Raises `InvalidReference`, `InvalidOptions`, `InvalidCommand`, `OverBudget` where the budget could never hold
-        such a box, and `RuntimeClosed`.
+        Raises `InvalidReference`, `InvalidOptions`, `VolumeUnavailable`, `InvalidCommand`, `OverBudget` where the
+        budget could never hold such a box, and `RuntimeClosed`.
         """
         called = f"pool-{secrets.token_hex(4)}" if name is None else name
-        checked = BoxOptions(image=parse_reference(image), name=called, **options)
+        checked = await _with_volumes(BoxOptions(image=parse_reference(image), name=called, **options))
         spec = PoolSpec(size, checked, warm_up, PoolPolicy() if policy is None else policy)
         async with open_pool(spec, self._supervisors[-1], self._ref, self._services, self._memory) as pool:
             yield pool
@@ -216,11 +222,17 @@ class Runtime:
         """The supervisors and their actors at this moment."""
         return tuple(supervisor.tree() for supervisor in self._supervisors)
 
-    def _options(self, image: str, options: CreateOptions) -> BoxOptions:
-        checked = BoxOptions(image=parse_reference(image), **options)
+    async def _options(self, image: str, options: CreateOptions) -> BoxOptions:
+        checked = await _with_volumes(BoxOptions(image=parse_reference(image), **options))
         if checked.detached and not self._detachable:
             raise InvalidOptions("an ephemeral runtime has no detached boxes: open one without ephemeral=True")
         return checked
 
     def _box(self, record: BoxRecord) -> Box:
         return Box(record.options, record.ref, self._ref, record.meter)
+
+
+async def _with_volumes(options: BoxOptions) -> BoxOptions:
+    if not options.volumes:
+        return options
+    return attrs.evolve(options, volumes=await resolve_volumes(options.name, options.volumes))

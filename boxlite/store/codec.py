@@ -11,6 +11,7 @@ import attrs
 
 from boxlite.boxes.options import BoxOptions
 from boxlite.boxes.policy import HealthCheck
+from boxlite.boxes.volumes import Volume
 from boxlite.errors import BoxliteError
 from boxlite.images.config import ImageConfig
 from boxlite.images.reference import parse_reference
@@ -22,6 +23,10 @@ _CARD_VERSION = 2
 
 _CARD_ADDITIONS: Mapping[int, Mapping[str, Any]] = {1: {"auto_remove": False}, _CARD_VERSION: {}}
 """The versions that are read, and what each of them has no word for."""
+
+
+_OPTION_ADDITIONS: Mapping[str, Any] = {"volumes": []}
+"""What the options of a box have not always had, and what it means that they have no word for it."""
 
 
 class Undecodable(ValueError):
@@ -107,11 +112,12 @@ def _options_to_json(options: BoxOptions) -> dict[str, Any]:
         "env": dict(options.env),
         "restart": str(options.restart),
         "health": None if health is None else attrs.asdict(health),
+        "volumes": [attrs.asdict(volume) for volume in options.volumes],
     }
 
 
 def _options_from_json(data: Any) -> BoxOptions:
-    fields = _fields(BoxOptions, data)
+    fields = _fields(BoxOptions, {**_OPTION_ADDITIONS, **_object(data)})
     for name in ("image", "name", "restart"):
         _require(isinstance(fields[name], str), f"{name} is a text")
     _require(isinstance(fields["user"], str | None), "user is a text")
@@ -124,9 +130,21 @@ def _options_from_json(data: Any) -> BoxOptions:
         fields["image"] = parse_reference(fields["image"])
         if fields["health"] is not None:
             fields["health"] = _health_from_json(fields["health"])
+        _require(isinstance(fields["volumes"], list), "volumes are a list")
+        fields["volumes"] = tuple(map(_volume_from_json, fields["volumes"]))
         return BoxOptions(**fields)
     except BoxliteError as error:
         raise Undecodable(f"no options of a box: {error}") from error
+
+
+def _volume_from_json(data: Any) -> Volume:
+    fields = _fields(Volume, data)
+    for name in ("source", "target"):
+        _require(isinstance(fields[name], str), f"{name} of a volume is a text")
+    volume = Volume(**fields)
+    same = (volume.source, volume.target) == (fields["source"], fields["target"])
+    _require(same, "the paths of a volume are absolute, and as short as they can be")
+    return volume
 
 
 def _health_from_json(data: Any) -> HealthCheck:

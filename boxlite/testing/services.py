@@ -55,7 +55,12 @@ class SimulatedParts:
             kernel=_ROOT / "kernel",
             kernel_library=None,
             reason="simulated",
+            share_server=_ROOT / "virtiofsd",
         )
+
+    async def engine_with_volumes(self) -> EngineChoice:
+        """See `HostParts`."""
+        return await self.engine()
 
     async def fallback(self, failed: EngineChoice, reason: str) -> EngineChoice | None:
         """See `HostParts`: a simulated host has one engine."""

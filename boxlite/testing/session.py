@@ -30,6 +30,7 @@ from proto.boxlite.v1 import (
     PingReply,
     StartFailed,
     TtySize,
+    Volume,
 )
 
 PROTOCOL = 1
@@ -75,8 +76,16 @@ class SimulatedSession:
         """See `GuestSession`."""
         await self._call(Stage.INIT, lambda agent: agent.init_guest(unix_time_ns, entropy, list(disks)))
 
-    async def init_container(self, *, image_disk: str, scratch_disk: str, hostname: str, machine_id: str) -> None:
-        """See `GuestSession`."""
+    async def init_container(
+        self,
+        *,
+        image_disk: str,
+        scratch_disk: str,
+        hostname: str,
+        machine_id: str,
+        volumes: Sequence[Volume] = (),
+    ) -> None:
+        """See `GuestSession`. Simulated guests have no file system, so that nobody sees a volume in them."""
         await self._call(
             Stage.CONTAINER, lambda agent: agent.init_container(image_disk, scratch_disk, hostname, machine_id)
         )

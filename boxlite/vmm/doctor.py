@@ -16,6 +16,7 @@ from boxlite.vmm.engines import (
     INSTALL_KERNEL,
     INSTALL_KRUN,
     INSTALL_QEMU,
+    INSTALL_VIRTIOFSD,
     choose_engine,
     krun_obstacle,
     kvm_obstacle,
@@ -54,6 +55,7 @@ async def examine(home: Path, *, wanted: VmmKind | None = None) -> list[Check]:
         _kernel(facts),
         _kvm(facts),
         _krun(facts),
+        _volumes(facts),
         _program("e2fsprogs", "mke2fs", "apt-get install e2fsprogs"),
         _program("busybox", "busybox", "apt-get install busybox-static"),
         _memory(),
@@ -100,6 +102,13 @@ def _krun(facts: HostFacts) -> Check:
         return Check("krun", True, f"not found, QEMU is used: {INSTALL_KRUN}")
     obstacle = krun_obstacle(facts)
     return Check("krun", True, os.fspath(facts.krun) + ("" if obstacle is None else f", not used: {obstacle}"))
+
+
+def _volumes(facts: HostFacts) -> Check:
+    if facts.share_server is None:
+        # Not a failure: boxes without volumes do without it.
+        return Check("volumes", True, f"none with QEMU, without virtiofsd: {INSTALL_VIRTIOFSD}")
+    return Check("volumes", True, f"by {facts.share_server}")
 
 
 def _program(name: str, program: str, install: str) -> Check:

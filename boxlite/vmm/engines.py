@@ -15,6 +15,10 @@ from vmm_ffi.spec import Accelerator, VmmKind
 INSTALL_QEMU: Final = "install QEMU, for example: apt-get install qemu-system-x86 (Debian, Ubuntu)"
 INSTALL_KERNEL: Final = "install libkrunfw, for example: pip install 'boxlite-trio[krun]', or name a kernel of your own"
 
+INSTALL_VIRTIOFSD: Final = (
+    "install it, for example: apt-get install qemu-system-common (Debian 12), or virtiofsd (Debian 13, Ubuntu 24.04)"
+)
+
 PARALLEL_SINCE: Final = (10, 0)
 """The QEMU from which on a host thread per virtual CPU is known to work in software; in 7.2 the guest's kernel dies."""
 
@@ -46,6 +50,8 @@ class EngineChoice:
     """All that the program says of its version, or what tells the library from others."""
     command_line: str = ""
     """A digest of how machines are described to it: devices and kernel arguments."""
+    share_server: Path | None = None
+    """virtiofsd, without which boxes have no volumes; None where there is none."""
     processor: str = ""
     """A digest of the host's processor, where guests see it: with KVM, or where they measure its time stamp counter."""
 
@@ -118,6 +124,7 @@ def _qemu(facts: HostFacts, because: str, avoid: Mapping[str, str]) -> EngineCho
         reconnect_in_ms=facts.qemu_version is not None and facts.qemu_version >= RECONNECT_MS_SINCE,
         release=facts.qemu_release,
         command_line=facts.command_line,
+        share_server=facts.share_server,
         processor=facts.processor,
     )
     obstacle = kvm_obstacle(facts) or avoid.get(choice.name)

@@ -21,6 +21,8 @@ from boxlite.errors import EngineUnavailable
 
 QEMU: Final = "qemu-system-x86_64"
 
+VIRTIOFSD: Final = "virtiofsd"
+
 LIBKRUN: Final = "BOXLITE_LIBKRUN"
 """The environment variable that names a libkrun to take in place of what would be found."""
 
@@ -28,6 +30,8 @@ _KVM = "/dev/kvm"
 _VIRTUALIZATION_FLAGS = frozenset({"vmx", "svm"})
 _STEADY_TSC_FLAGS = frozenset({"hypervisor", "constant_tsc", "nonstop_tsc", "tsc_known_freq"})
 _SYSTEM_LIBRARIES = ("/usr/local/lib64", "/usr/local/lib", "/usr/lib64", "/usr/lib", "/usr/lib/x86_64-linux-gnu")
+_PRIVATE_PROGRAMS = ("/usr/libexec", "/usr/lib/qemu", "/usr/lib")
+"""Where systems keep programs that other programs start."""
 _VERSION = re.compile(r"version (\d+)\.(\d+)", re.ASCII)
 _MODEL_FIELDS = ("vendor_id", "cpu family", "model", "model name", "stepping", "flags")
 
@@ -55,6 +59,8 @@ class HostFacts:
     """A digest of the code that writes the engine's command line; empty where its source is not to be had."""
     processor: str = ""
     """A digest of the processor's model and features; empty where /proc/cpuinfo is not to be had."""
+    share_server: Path | None = None
+    """virtiofsd, which serves volumes."""
     kernel: Path | None = None
     """The user's own: an ELF file with a PVH entry."""
     kernel_library: Path | None = None
@@ -101,6 +107,7 @@ async def gather_facts(
         qemu_release=release,
         command_line=_command_line(),
         processor=processor(cpuinfo),
+        share_server=_virtiofsd(),
         kernel=kernel,
         kernel_library=kernel_library or next(_kernel_libraries(), None),
         krun=(krun := krun or next(_krun_libraries(), None)),
@@ -111,6 +118,12 @@ async def gather_facts(
 
 def _which(program: str) -> Path | None:
     found = shutil.which(program)
+    return None if found is None else Path(found).absolute()
+
+
+def _virtiofsd() -> Path | None:
+    path = os.pathsep.join((os.environ.get("PATH", os.defpath), *_PRIVATE_PROGRAMS))
+    found = shutil.which(VIRTIOFSD, path=path)
     return None if found is None else Path(found).absolute()
 
 

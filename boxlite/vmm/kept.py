@@ -32,6 +32,7 @@ KEEPER_SECONDS: Final = 2.0
 AGENT: Final = ".agent"
 READY: Final = ".ready"
 MONITOR: Final = ".qmp"
+SHARES: Final = ".fs"
 """The suffixes of a machine's Unix sockets."""
 
 _MAX_FILE = 64 * 1024
@@ -125,7 +126,7 @@ async def put_down(record: VmRecord, directory: Path, seconds: float) -> VmExit 
 
 def remove_sockets(sockets: str) -> None:
     """Removes the machine's Unix sockets, which are named by their path without suffix, and nothing else."""
-    for suffix in (AGENT, READY, MONITOR):
+    for suffix in (AGENT, READY, MONITOR, SHARES):
         path = Path(sockets + suffix)
         if path.is_socket():
             path.unlink(missing_ok=True)
@@ -141,7 +142,7 @@ def read_exit(directory: Path, process: ProcessIdentity) -> VmExit | None:
     note = decode_exit(_read(directory / EXIT_FILE, _MAX_FILE))
     if note is None or note.process != process:
         return None
-    return VmExit.from_status(note.status)
+    return VmExit.from_status(note.status, note.cause)
 
 
 def _read(path: Path, limit: int) -> bytes:

@@ -24,7 +24,7 @@ from boxlite.portal.transport import GuestSocket, ServedSocket, listen
 from boxlite.vmm.console import Console
 from boxlite.vmm.control import Control, MonitorControl, SignalControl
 from boxlite.vmm.engine import Snapshot
-from boxlite.vmm.kept import AGENT, MONITOR, READY, KeptProcess, put_down, read_record, remove_sockets, watch
+from boxlite.vmm.kept import AGENT, MONITOR, READY, SHARES, KeptProcess, put_down, read_record, remove_sockets, watch
 from boxlite.vmm.process import VmExit, VmProcess
 from boxlite.vmm.qmp import Monitor
 from boxlite.vmm.ready import read_notice
@@ -233,6 +233,7 @@ class LocalEngine:
             memory_file=_memory_file(memory, restore),
             incoming=restore is not None,
             monitor=None if krun else path + MONITOR,
+            share_socket=None if spec.share_server is None else path + SHARES,
         )
         if restore is not None:
             _check_memory(restore.memory, spec.memory_mib)

@@ -27,21 +27,25 @@ class VmExit:
 
     code: int | None = None
     signal: int | None = None
+    cause: str = ""
+    """Why the process that watched it has killed it, where it did."""
 
     @classmethod
-    def from_status(cls, status: int) -> VmExit:
+    def from_status(cls, status: int, cause: str = "") -> VmExit:
         """From a status as `os.waitpid` gives it."""
-        return cls.from_returncode(os.waitstatus_to_exitcode(status))
+        return cls.from_returncode(os.waitstatus_to_exitcode(status), cause)
 
     @classmethod
-    def from_returncode(cls, code: int) -> VmExit:
+    def from_returncode(cls, code: int, cause: str = "") -> VmExit:
         """From an exit code, or a signal's number below zero, as `subprocess` has it."""
-        return cls(code=code) if code >= 0 else cls(signal=-code)
+        return cls(code=code, cause=cause) if code >= 0 else cls(signal=-code, cause=cause)
 
     def __str__(self) -> str:
         """As the end of a sentence: "the virtual machine …"."""
         if self.code is not None:
             return f"exited with status {self.code}"
+        if self.signal is not None and self.cause:
+            return f"was ended because {self.cause}"
         if self.signal is not None:
             known = self.signal in list(signal.Signals)
             return f"was killed by {signal.Signals(self.signal).name if known else f'signal {self.signal}'}"

@@ -226,8 +226,8 @@ class Zygote:
                 birth = self._births.pop(key)
                 birth.failure, birth.errno = error, number
                 birth.answered.set()
-            case Exited(key, status):
-                self._machines.pop(key).set_ended(VmExit.from_status(status))
+            case Exited(key, status, cause):
+                self._machines.pop(key).set_ended(VmExit.from_status(status, cause))
 
     def _on_ended(self) -> None:
         status = self._child.returncode

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from guest.agent.container.client import ContainerError
 from guest.agent.container.messages import Setup
+from guest.agent.container.volumes import encode_volume, is_volume
 from guest.agent.disks import is_serial
 from guest.agent.files import is_directory
 from guest.agent.identity import is_machine_id
@@ -12,8 +13,10 @@ from proto.lean.messages import ContainerInitReply
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from guest.agent.container.client import ContainerClient
-    from proto.lean.messages import ContainerInitRequest
+    from proto.lean.messages import ContainerInitRequest, Volume
 
 # What the kernel takes as a name (64 bytes, uname(2)), what cannot break /etc/hosts, and all that a box may be called.
 _LONGEST_HOSTNAME = 64
@@ -52,11 +55,13 @@ class ContainerService:
         """Answers when commands can be started."""
         image, scratch = self._disk(message.image_disk), self._disk(message.scratch_disk)
         check_names(message.hostname, message.machine_id)
+        volumes = _encode_volumes(message.volumes)
         if self._begun:
             raise CallError(Status.FAILED_PRECONDITION, "Container.Init is called once")
         self._begun = True
+        setup = Setup(image, scratch, self._root, message.hostname, message.machine_id, volumes)
         try:
-            await self._container.set_up(Setup(image, scratch, self._root, message.hostname, message.machine_id))
+            await self._container.set_up(setup)
         except ContainerError as error:
             raise CallError(Status.INTERNAL, f"the container cannot be built: {error}") from None
         self._ready = True
@@ -67,6 +72,15 @@ class ContainerService:
         if not is_serial(serial) or not is_directory(path):
             raise CallError(Status.FAILED_PRECONDITION, f"no disk {serial[:40]!r} is mounted: Guest.Init comes first")
         return path
+
+
+def _encode_volumes(volumes: Sequence[Volume]) -> list[bytes]:
+    encoded = []
+    for volume in volumes:
+        if not is_volume(volume.name, volume.target):
+            raise CallError(Status.INVALID_ARGUMENT, f"not a volume: {volume.name[:40]!r} on {volume.target[:80]!r}")
+        encoded += encode_volume(volume.name, volume.target, volume.read_only)
+    return encoded
 
 
 def _is_hostname(text: str) -> bool:

@@ -41,7 +41,9 @@ DETACH = 2
 
 _PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}
 _LOCK_CURRENT, _LOCK_FUTURE, _LOCK_ON_FAULT = 1, 2, 4  # linux/mman.h
-_OPENAT2 = 437
+_OPEN_TREE, _MOVE_MOUNT, _OPENAT2 = 428, 429, 437
+_OPEN_TREE_CLONE, _FROM_EMPTY_PATH, _TO_EMPTY_PATH = 0x01, 0x04, 0x40  # linux/mount.h
+_AT_FDCWD = -100
 _IN_ROOT, _NO_OTHER_MOUNT, _NO_MAGIC_LINKS = 0x10, 0x01, 0x02  # linux/openat2.h
 _REBOOT_RESTART = 0x01234567
 _PR_SET_PDEATHSIG, _SIGKILL = 1, 9
@@ -123,9 +125,32 @@ def open_within(root: int, path: str, flags: int) -> int:
 
     See openat2(2), RESOLVE_IN_ROOT, RESOLVE_NO_XDEV and RESOLVE_NO_MAGICLINKS.
     """
-    fields = (flags | posix.O_CLOEXEC, 0, _IN_ROOT | _NO_OTHER_MOUNT | _NO_MAGIC_LINKS)
-    how = b"".join([field.to_bytes(8, sys.byteorder) for field in fields])
+    return _open(root, path, flags, _IN_ROOT | _NO_OTHER_MOUNT | _NO_MAGIC_LINKS)
+
+
+def open_in_root(root: int, path: str, flags: int) -> int:
+    """Opens a path below the directory `root`, wherever mounts and symbolic links lead, but for those of /proc.
+
+    See openat2(2), RESOLVE_IN_ROOT and RESOLVE_NO_MAGICLINKS.
+    """
+    return _open(root, path, flags, _IN_ROOT | _NO_MAGIC_LINKS)
+
+
+def _open(root: int, path: str, flags: int, resolve: int) -> int:
+    how = b"".join([field.to_bytes(8, sys.byteorder) for field in (flags | posix.O_CLOEXEC, 0, resolve)])
     return _check(_syscall(_OPENAT2, root, fsencode(path), how, len(how)), f"open {path}")
+
+
+def clone_mount(path: str) -> int:
+    """A descriptor of a copy of a mount, which is mounted nowhere. See open_tree(2)."""
+    flags = _OPEN_TREE_CLONE | posix.O_CLOEXEC
+    return _check(_syscall(_OPEN_TREE, _AT_FDCWD, fsencode(path), flags), f"open_tree {path}")
+
+
+def attach_mount(mount: int, place: int) -> None:
+    """Mounts what `clone_mount` gave over the file that the descriptor `place` stands for. See move_mount(2)."""
+    flags = _FROM_EMPTY_PATH | _TO_EMPTY_PATH
+    _check(_syscall(_MOVE_MOUNT, mount, b"", place, b"", flags), "move_mount")
 
 
 def prctl(option: int, *arguments: int) -> None:

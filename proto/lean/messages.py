@@ -80,15 +80,14 @@ ShutdownRequest = Kind(
 
 ShutdownReply = Kind("ShutdownReply", {}, {})
 
-ContainerInitRequest = Kind(
-    "ContainerInitRequest",
+Volume = Kind(
+    "Volume",
     {
-        1: (b'\n', "image_disk", STRING, False, None, ()),
-        2: (b'\x12', "scratch_disk", STRING, False, None, ()),
-        3: (b'\x1a', "hostname", STRING, False, None, ()),
-        4: (b'"', "machine_id", STRING, False, None, ()),
+        1: (b'\n', "name", STRING, False, None, ()),
+        2: (b'\x12', "target", BYTES, False, None, ()),
+        3: (b'\x18', "read_only", BOOL, False, None, ()),
     },
-    {"image_disk": "", "scratch_disk": "", "hostname": "", "machine_id": ""},
+    {"name": "", "target": b"", "read_only": False},
 )
 
 ContainerInitReply = Kind("ContainerInitReply", {}, {})
@@ -211,6 +210,18 @@ GuestInitRequest = Kind(
         3: (b'\x1a', "disks", MESSAGE, True, Disk, ()),
     },
     {"unix_time_ns": 0, "entropy": b"", "disks": ()},
+)
+
+ContainerInitRequest = Kind(
+    "ContainerInitRequest",
+    {
+        1: (b'\n', "image_disk", STRING, False, None, ()),
+        2: (b'\x12', "scratch_disk", STRING, False, None, ()),
+        3: (b'\x1a', "hostname", STRING, False, None, ()),
+        4: (b'"', "machine_id", STRING, False, None, ()),
+        5: (b'*', "volumes", MESSAGE, True, Volume, ()),
+    },
+    {"image_disk": "", "scratch_disk": "", "hostname": "", "machine_id": "", "volumes": ()},
 )
 
 ExecStart = Kind(

@@ -70,12 +70,11 @@ class ShutdownRequest(Message):
 class ShutdownReply(Message):
     def __init__(self) -> None: ...
 
-class ContainerInitRequest(Message):
-    image_disk: str
-    scratch_disk: str
-    hostname: str
-    machine_id: str
-    def __init__(self, *, image_disk: str = "", scratch_disk: str = "", hostname: str = "", machine_id: str = "") -> None: ...
+class Volume(Message):
+    name: str
+    target: bytes
+    read_only: bool
+    def __init__(self, *, name: str = "", target: bytes = b"", read_only: bool = False) -> None: ...
 
 class ContainerInitReply(Message):
     def __init__(self) -> None: ...
@@ -153,6 +152,14 @@ class GuestInitRequest(Message):
     entropy: bytes
     disks: Sequence[Disk]
     def __init__(self, *, unix_time_ns: int = 0, entropy: bytes = b"", disks: Sequence[Disk] = ()) -> None: ...
+
+class ContainerInitRequest(Message):
+    image_disk: str
+    scratch_disk: str
+    hostname: str
+    machine_id: str
+    volumes: Sequence[Volume]
+    def __init__(self, *, image_disk: str = "", scratch_disk: str = "", hostname: str = "", machine_id: str = "", volumes: Sequence[Volume] = ()) -> None: ...
 
 class ExecStart(Message):
     execution_id: str

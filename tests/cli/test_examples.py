@@ -21,6 +21,7 @@ SHOWN = {
         r"(?s)(?=.*6 \* 7 = b'42\\n')(?=.*2 \*\* 10 = b'1024\\n')(?=.*sum\(range\(5\)\) = b'10\\n')"
         r".*3 boxes were used\n"
     ),
+    "volumes": r"42 b'touch: /questions/second: Read-only file system\\n'\n",
     "demo": (
         r"(?s)Engine: .* 42\n  exited with code 0.*TSOH EHT MORF OLLEH\n.*exited with code 3.*timed out.*"
         r"left: /dev /proc /sys\n.*here: /bin .*/usr.*Go on:.*"

@@ -25,6 +25,12 @@ def test_the_page_about_pools_shows_its_example_to_the_letter() -> None:
     assert program == (ROOT / "docs/examples/pool.py").read_text()
 
 
+def test_the_page_about_volumes_shows_its_example_to_the_letter() -> None:
+    page = (ROOT / "docs/volumes.md").read_text()
+    (program,) = re.findall(r"```python\n(.*?)```\n", page, re.DOTALL)
+    assert program == (ROOT / "docs/examples/volumes.py").read_text()
+
+
 def test_the_readme_shows_the_first_program() -> None:
     """The same file, without its docstring."""
     program = re.findall(r"```python\n(.*?)```\n", (ROOT / "README.md").read_text(), re.DOTALL)[0]

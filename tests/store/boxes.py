@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from boxlite.boxes.lifecycle import BoxState
 from boxlite.boxes.options import BoxOptions
 from boxlite.boxes.policy import HealthCheck, RestartKind, RestartPolicy
+from boxlite.boxes.volumes import Volume
 from boxlite.images.config import ImageConfig
 from boxlite.images.reference import parse_reference
 from boxlite.store.records import StoredBox
@@ -28,6 +29,7 @@ FULL = StoredBox(
         restart=RestartPolicy(RestartKind.ON_FAILURE, 3),
         health=HealthCheck(("true", "-x"), 1.5, 2.5, 4, 5.5),
         detached=True,
+        volumes=(Volume("/srv/d\udc80ta", "/data"), Volume("/srv/file", "/etc/file", read_only=True)),
     ),
     created_at=1000.25,
     state=BoxState.RUNNING,
@@ -84,6 +86,9 @@ _policies = st.one_of(
     st.builds(RestartPolicy, st.sampled_from(RestartKind)),
     st.builds(RestartPolicy, st.just(RestartKind.ON_FAILURE), st.integers(1, 99)),
 )
+_file_names = _texts.filter(lambda name: "/" not in name and name not in ("", ".", "..", "proc", "sys", "dev"))
+_file_paths = st.lists(_file_names, min_size=1, max_size=3).map(lambda names: "/" + "/".join(names))
+volumes = st.builds(Volume, _file_paths, _file_paths, read_only=st.booleans())
 options = st.builds(
     BoxOptions,
     image=st.sampled_from(["builtin/python", "oci:/some where/é", "oci:/a:tag:1"]).map(parse_reference),
@@ -97,6 +102,7 @@ options = st.builds(
     restart=_policies,
     health=st.none() | _health,
     detached=st.booleans(),
+    volumes=st.lists(volumes, max_size=3, unique_by=lambda volume: volume.target),
 )
 _configs = st.builds(
     ImageConfig,

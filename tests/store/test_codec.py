@@ -7,6 +7,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
+import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -72,6 +73,22 @@ def test_a_member_of_another_value_is_refused_or_means_what_it_says(data: st.Dat
     with suppress(Undecodable):
         assert json.loads(encode_options(decode_options(json.dumps(changed)))) == changed
     del document[name]
+    if name == "volumes":
+        assert decode_options(json.dumps(document)) == attrs.evolve(FULL.options, volumes=())
+        return
+    with pytest.raises(Undecodable, match=name):
+        decode_options(json.dumps(document))
+
+
+@given(st.data())
+def test_a_member_of_a_volume_is_refused_or_means_what_it_says(data: st.DataObject) -> None:
+    document: dict[str, Any] = json.loads(encode_options(FULL.options))
+    volume = document["volumes"][1]
+    name = data.draw(st.sampled_from(sorted(volume)))
+    volume[name] = data.draw(_json | st.sampled_from(["/a/", "//a", "/a/../b", "a", "/proc", "/", "/a\0"]))
+    with suppress(Undecodable):
+        assert json.loads(encode_options(decode_options(json.dumps(document)))) == document
+    del volume[name]
     with pytest.raises(Undecodable, match=name):
         decode_options(json.dumps(document))
 

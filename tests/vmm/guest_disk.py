@@ -49,9 +49,14 @@ sleep 1000
 """,
     "flood": r"yes $(printf '\033[31mflood\007')",
     "wait": "echo guest: waiting; sleep 1000",
+    # What it shall do is in the first share.
+    "shares": "mount -t virtiofs boxlite /files && . /files/v0/attack.sh",
 }
 
-_APPLETS = ("basename", "cat", "dd", "grep", "ls", "mount", "nproc", "printf", "reboot", "rm", "sh", "sleep", "yes")
+_APPLETS = (
+    *("basename", "cat", "chmod", "chown", "cp", "dd", "grep", "ln", "ls", "mknod", "mount", "mv", "nproc", "printf"),
+    *("reboot", "rm", "sh", "sleep", "yes"),
+)
 
 
 def make_disk(path: Path, work: Path, *, init: str | None = INIT) -> Path:

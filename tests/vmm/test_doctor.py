@@ -7,7 +7,10 @@ import pytest
 
 from boxlite.vmm.doctor import Check, examine
 
-NAMES = ["python", "platform", "qemu", "kernel", "kvm", "krun", "e2fsprogs", "busybox", "memory", "home", "engine"]
+NAMES = [
+    *("python", "platform", "qemu", "kernel", "kvm", "krun", "volumes", "e2fsprogs", "busybox", "memory", "home"),
+    "engine",
+]
 
 
 async def examined(home: Path) -> dict[str, Check]:

@@ -15,6 +15,7 @@ from vmm_ffi.spec import (
     PortSpec,
     ProcessIdentity,
     ProxyKind,
+    ShareSpec,
     VmmKind,
     VmRecord,
 )
@@ -28,6 +29,9 @@ disks = st.builds(DiskSpec, path=paths, serial=tokens, read_only=st.booleans())
 ports = st.builds(PortSpec, number=st.integers(1, 2**31 - 1), path=paths, reconnect=st.booleans(), served=st.booleans())
 proxies = st.builds(NetworkProxy, kind=st.sampled_from(ProxyKind), path=paths)
 
+share_names = st.from_regex(r"[a-z0-9]{1,8}", fullmatch=True)
+shares = st.builds(ShareSpec, name=share_names, path=paths, read_only=st.booleans())
+
 mac_addresses = st.binary(min_size=6, max_size=6).filter(lambda raw: not raw[0] & 1).map(lambda raw: raw.hex(":"))
 
 instances = st.builds(
@@ -37,6 +41,9 @@ instances = st.builds(
     kernel=paths,
     disks=st.lists(disks, min_size=1, max_size=5, unique_by=lambda disk: disk.serial).map(tuple),
     ports=st.lists(ports, max_size=4, unique_by=lambda port: port.number).map(tuple),
+    shares=st.lists(shares, max_size=3, unique_by=lambda share: share.name).map(tuple),
+    share_server=st.none() | paths,
+    share_socket=st.none() | paths,
     kernel_args=st.lists(st.from_regex(r"[!-~]{1,20}", fullmatch=True), max_size=3).map(tuple),
     cpus=st.integers(1, 64),
     memory_mib=st.integers(64, 1 << 20),
@@ -64,4 +71,4 @@ records = st.builds(
     VmRecord, process=identities, keeper=st.none() | identities, sockets=paths, kind=st.sampled_from(VmmKind)
 )
 statuses = st.integers(0, 255).map(lambda code: code << 8) | st.integers(1, 64)
-notes = st.builds(ExitNote, process=identities, status=statuses)
+notes = st.builds(ExitNote, process=identities, status=statuses, cause=st.text(max_size=20))

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.vmm_ffi.specs import instances
-from vmm_ffi.spec import MAX_SOCKET_PATH, DiskSpec, InstanceSpec, MemoryFile, PortSpec, SpecError, VmmKind
+from vmm_ffi.spec import MAX_SOCKET_PATH, DiskSpec, InstanceSpec, MemoryFile, PortSpec, ShareSpec, SpecError, VmmKind
 
 SPEC = InstanceSpec(box_id="box", kind=VmmKind.QEMU, kernel="/kernel", disks=(DiskSpec("/root", "root"),))
 
@@ -58,6 +58,12 @@ def test_a_field_of_another_kind_is_refused_or_stays_itself(data: st.DataObject,
         (lambda: attrs.evolve(SPEC, mac_address="52:54:00:12:34"), "mac_address must be the address of one station"),
         (lambda: attrs.evolve(SPEC, mac_address="53:54:00:12:34:56"), "mac_address must be the address of one station"),
         (lambda: attrs.evolve(SPEC, mac_address="52:54:00:12:34:5,x"), "mac_address must be the address of one"),
+        (lambda: ShareSpec("", "/a"), r"name must be 1 to 32 of \[a-z0-9\], not ''"),
+        (lambda: ShareSpec("../a", "/a"), "name must be 1 to 32 of"),
+        (lambda: ShareSpec("a", "a"), "path must be an absolute path"),
+        (lambda: ShareSpec("a", "/a", 1), "read_only is true or false"),  # type: ignore[arg-type]
+        (lambda: attrs.evolve(SPEC, shares=(ShareSpec("a", "/a"),) * 2), "the share 'a' is given twice"),
+        (lambda: attrs.evolve(SPEC, share_server="virtiofsd"), "share_server must be an absolute path"),
         (lambda: MemoryFile("memory", shared=True), "path must be an absolute path"),
         (lambda: DiskSpec("/disk", "x" * 21), "serial takes 20 characters"),
         (lambda: PortSpec(0, "/a"), "number must be a number of at least 1"),

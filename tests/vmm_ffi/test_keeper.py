@@ -63,6 +63,27 @@ print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
 """
 
 
+# One whose machine is killed before the zygote says "go".
+TOO_LATE = """
+import json, os, select, signal, socket, sys
+from tests.vmm_ffi.test_keeper import SPEC
+from vmm_ffi import keeper
+from vmm_ffi.spec import Keep, Spawn
+ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+pid = os.fork()
+if pid == 0:
+    ours.close()
+    keeper.keep(Spawn(1, SPEC), Keep(sys.argv[1], sys.argv[1] + "/s"), theirs)
+theirs.close()
+machine = json.loads(ours.recv(1000))["process"]["pid"]
+pidfd = os.pidfd_open(machine)
+os.kill(machine, signal.SIGKILL)
+select.select([pidfd], [], [])
+ours.send(keeper.GO)
+print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+"""
+
+
 @pytest.fixture
 def program(tmp_path: Path) -> Callable[[str], str]:
     """Makes a program in place of QEMU, which takes any arguments."""
@@ -98,6 +119,13 @@ def kept(host: socket.socket, directory: Path, program: str) -> Iterator[Spawned
             if identity_of(spawned.process.pid) == spawned.process:
                 os.kill(spawned.process.pid, signal.SIGKILL)
         until(lambda: not alive(spawned.process.pid) and not alive(keeper.pid))
+
+
+def test_the_end_of_a_machine_that_never_began_is_noted(directory: Path) -> None:
+    """Whoever launched it may want it no more before its keeper has heard that it may begin."""
+    done = subprocess.run([sys.executable, "-c", TOO_LATE, directory], capture_output=True, text=True, check=True)
+    assert done.stdout == "0\n", "the keeper has failed"
+    assert exit_of(directory) == -signal.SIGKILL
 
 
 def until(condition: Callable[[], bool], seconds: float = 10) -> None:

@@ -25,6 +25,7 @@ from vmm_ffi.spec import (
     NetworkProxy,
     PortSpec,
     ProxyKind,
+    ShareSpec,
     VmmKind,
 )
 from vmm_ffi.vmm import VmmError
@@ -184,6 +185,8 @@ def test_a_machine_that_cannot_be_is_refused() -> None:
         configured(SPEC, Recorded(krun_has_feature=0))
     with pytest.raises(VmmError, match="no libkrun was named: install it"):
         KrunVmm().create(attrs.evolve(SPEC, library=None))
+    with pytest.raises(VmmError, match="use the engine qemu for volumes"):
+        KrunVmm().create(attrs.evolve(SPEC, shares=(ShareSpec("v0", "/srv"),)))
     for spec in (attrs.evolve(SPEC, incoming=True), attrs.evolve(SPEC, memory_file=MemoryFile("/m", True))):
         with pytest.raises(VmmError, match="saves and restores no machines"):
             KrunVmm().create(spec)

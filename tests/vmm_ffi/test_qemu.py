@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 import re
+from typing import Any
 
 import attrs
 import pytest
@@ -9,7 +10,17 @@ from hypothesis import assume, given
 
 from tests.vmm_ffi.specs import instances
 from vmm_ffi.qemu import VIRTIO_SLOTS, QemuVmm, command_line
-from vmm_ffi.spec import Accelerator, DiskSpec, InstanceSpec, MemoryFile, PortSpec, VmmKind
+from vmm_ffi.spec import (
+    SHARE_LINK,
+    SHARE_TAG,
+    Accelerator,
+    DiskSpec,
+    InstanceSpec,
+    MemoryFile,
+    PortSpec,
+    ShareSpec,
+    VmmKind,
+)
 from vmm_ffi.vmm import VmmError
 
 SPEC = InstanceSpec(
@@ -33,6 +44,11 @@ def options(arguments: list[str], name: str) -> list[dict[str, str]]:
     return found
 
 
+def slots(spec: InstanceSpec) -> int:
+    """How many virtio devices it has: those that it names, console and ports, and the random generator."""
+    return len(spec.disks) + 2 + spec.network + bool(spec.shares)
+
+
 def kernel_arguments(spec: InstanceSpec) -> list[str]:
     arguments = command_line(spec)
     return arguments[arguments.index("-append") + 1].split()
@@ -41,7 +57,7 @@ def kernel_arguments(spec: InstanceSpec) -> list[str]:
 @given(instances)
 def test_no_path_adds_or_changes_an_option(spec: InstanceSpec) -> None:
     """Read as QEMU reads it, every option has the keys that were meant, and every path arrives whole."""
-    assume(len(spec.disks) + 2 + spec.network <= VIRTIO_SLOTS)
+    assume(slots(spec) <= VIRTIO_SLOTS)
     arguments = command_line(spec)
     drives = options(arguments, "-blockdev")
     assert [drive["file.filename"] for drive in drives] == [disk.path for disk in spec.disks]
@@ -49,7 +65,7 @@ def test_no_path_adds_or_changes_an_option(spec: InstanceSpec) -> None:
     assert {frozenset(drive) for drive in drives} == {
         frozenset(["", "node-name", "read-only", "discard", "file.driver", "file.filename"])
     }
-    console, *sockets = options(arguments, "-chardev")
+    console, *sockets = [chardev for chardev in options(arguments, "-chardev") if chardev["id"] != "shares"]
     assert console == {"": "stdio", "id": "console", "signal": "off"}
     monitors = [] if spec.monitor is None else [spec.monitor]
     assert [socket["path"] for socket in sockets] == [*(port.path for port in spec.ports), *monitors]
@@ -62,8 +78,7 @@ def test_no_path_adds_or_changes_an_option(spec: InstanceSpec) -> None:
 
 @given(instances)
 def test_a_machine_has_nothing_that_was_not_asked_for(spec: InstanceSpec) -> None:
-    slots = len(spec.disks) + 2 + spec.network
-    assume(slots <= VIRTIO_SLOTS)
+    assume(slots(spec) <= VIRTIO_SLOTS)
     arguments = command_line(spec)
     assert {"-nodefaults", "-no-user-config", "-no-reboot"} <= set(arguments)
     assert options(arguments, "-sandbox") == [
@@ -86,7 +101,8 @@ def test_a_machine_has_nothing_that_was_not_asked_for(spec: InstanceSpec) -> Non
         *["virtserialport"] * len(spec.ports),
         "virtio-rng-device",
         *["virtio-net-device"] * spec.network,
-        *["virtio-balloon-device"] * (spec.memory_file is None and slots < VIRTIO_SLOTS),
+        *["vhost-user-fs-device"] * bool(spec.shares),
+        *["virtio-balloon-device"] * (spec.memory_file is None and slots(spec) < VIRTIO_SLOTS),
     ]
 
 
@@ -103,7 +119,8 @@ def test_a_guest_can_give_memory_back_that_is_in_no_file_of_its_hosts() -> None:
 
 @given(instances)
 def test_memory_is_in_a_file_where_one_is_given_and_nowhere_else(spec: InstanceSpec) -> None:
-    assume(len(spec.disks) + 2 + spec.network <= VIRTIO_SLOTS)
+    spec = attrs.evolve(spec, shares=())
+    assume(slots(spec) <= VIRTIO_SLOTS)
     arguments = command_line(spec)
     backends = [backend for backend in options(arguments, "-object") if backend[""] == "memory-backend-file"]
     (machine,) = options(arguments, "-M")
@@ -200,6 +217,32 @@ def test_more_disks_than_the_machine_has_room_for_are_refused() -> None:
         command_line(attrs.evolve(SPEC, disks=disks))
     with pytest.raises(VmmError, match="6 disks need 9"):
         command_line(attrs.evolve(SPEC, disks=disks[:-1], network=True))
+
+
+SHARES = (ShareSpec("v0", "/shared,readonly=off"), ShareSpec("v1", "/other", read_only=False))
+
+
+def test_all_shares_are_one_device_of_a_machine_whose_memory_their_server_can_map() -> None:
+    arguments = command_line(attrs.evolve(SPEC, shares=SHARES))
+    (device,) = (device for device in options(arguments, "-device") if "vhost" in device[""])
+    assert device == {"": "vhost-user-fs-device", "chardev": "shares", "tag": SHARE_TAG}
+    assert {"": "socket", "id": "shares", "fd": str(SHARE_LINK)} in options(arguments, "-chardev")
+    memory = {"": "memory-backend-memfd", "id": "memory", "size": "256M", "share": "on"}
+    assert memory in options(arguments, "-object")
+    assert options(arguments, "-M")[0]["memory-backend"] == "memory"
+    # What is shared is the business of the server alone.
+    assert not [argument for argument in arguments if "/shared" in argument or "/other" in argument]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"share_server": None}, {"incoming": True}, {"memory_file": MemoryFile("/memory", shared=True)}],
+)
+def test_a_machine_with_shares_has_a_server_and_is_neither_saved_nor_restored(changes: dict[str, Any]) -> None:
+    spec = attrs.evolve(SPEC, program="/qemu", shares=SHARES, share_server="/virtiofsd", share_socket="/run/x.fs")
+    assert QemuVmm().create(spec)
+    with pytest.raises(VmmError, match="needs a server for them, and is neither saved nor restored"):
+        QemuVmm().create(attrs.evolve(spec, **changes))
 
 
 def test_qemu_is_looked_for_in_path_unless_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

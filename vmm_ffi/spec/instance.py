@@ -21,7 +21,14 @@ MAX_SOCKET_PATH = 107
 MAX_SERIAL = 20
 """Longest serial number of a disk (virtio 1.2, VIRTIO_BLK_T_GET_ID)."""
 
+SHARE_TAG = "boxlite"
+"""By which the guest mounts the shares (virtio 1.2, 5.11): one file system with a directory or a file for each."""
+
+SHARE_LINK = 3
+"""The descriptor by which a machine is connected to its `InstanceSpec.share_server`."""
+
 _TOKEN = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+_SHARE_NAME = re.compile(r"[a-z0-9]{1,32}")
 _MAC_ADDRESS = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 _KERNEL_ARGUMENT = re.compile(r"[!-~]+")
 
@@ -78,6 +85,16 @@ def _mac_address(instance: object, attribute: attrs.Attribute[str], value: objec
     # The lowest bit of the first byte would make it a group of stations (IEEE 802).
     if not isinstance(value, str) or not _MAC_ADDRESS.fullmatch(value) or int(value[:2], 16) & 1:
         raise SpecError(f"{attribute.name} must be the address of one station, as 52:54:00:12:34:56, not {value!r}")
+
+
+def _share_name(instance: object, attribute: attrs.Attribute[str], value: object) -> None:
+    if not isinstance(value, str) or not _SHARE_NAME.fullmatch(value):
+        raise SpecError(f"{attribute.name} must be 1 to 32 of [a-z0-9], not {value!r}")
+
+
+def _flag(instance: object, attribute: attrs.Attribute[bool], value: object) -> None:
+    if not isinstance(value, bool):
+        raise SpecError(f"{attribute.name} is true or false, not {value!r}")
 
 
 def _at_least(least: int) -> Any:
@@ -148,6 +165,18 @@ class MemoryFile:
 
 
 @attrs.frozen
+class ShareSpec:
+    """A directory or a file of the host that the guest sees, under `name` in the file system with the tag `SHARE_TAG`.
+
+    `path` must have no symbolic link in it. Whoever serves it holds the guest to `read_only`, whatever that mounts.
+    """
+
+    name: str = attrs.field(validator=_share_name)
+    path: str = attrs.field(validator=absolute)
+    read_only: bool = attrs.field(default=True, validator=_flag)
+
+
+@attrs.frozen
 class InstanceSpec:
     """Everything that an engine needs to know of one virtual machine.
 
@@ -161,6 +190,11 @@ class InstanceSpec:
     kernel: str = attrs.field(validator=absolute)
     disks: tuple[DiskSpec, ...] = attrs.field(validator=attrs.validators.min_len(1))
     ports: tuple[PortSpec, ...] = ()
+    shares: tuple[ShareSpec, ...] = ()
+    share_server: str | None = attrs.field(default=None, validator=attrs.validators.optional(absolute))
+    """Path of virtiofsd, for an engine that has no server of its own for shares (qemu)."""
+    share_socket: str | None = attrs.field(default=None, validator=attrs.validators.optional(_socket_path))
+    """Unix socket that is there for a moment, until the machine is connected to that server."""
     kernel_args: tuple[str, ...] = attrs.field(default=(), validator=_kernel_arguments)
     cpus: int = attrs.field(default=1, validator=_at_least(1))
     memory_mib: int = attrs.field(default=256, validator=_at_least(64))
@@ -190,9 +224,10 @@ class InstanceSpec:
     """Whether this QEMU takes the time until it reconnects in milliseconds; see `boxlite.vmm.engines`."""
 
     def __attrs_post_init__(self) -> None:
-        """The guest tells disks by serial number and ports by number, so each of them must be unique."""
+        """The guest tells disks by serial number, ports by number and shares by name, so each must be unique."""
         _unique("the disk serial", (disk.serial for disk in self.disks))
         _unique("the port", (port.number for port in self.ports))
+        _unique("the share", (share.name for share in self.shares))
 
     def to_json(self) -> dict[str, Any]:
         """The same as `from_json` takes: nothing but dicts, lists, strings, numbers and booleans."""
@@ -212,6 +247,7 @@ class InstanceSpec:
                 "memory_file": None if memory_file is None else MemoryFile(**memory_file),
                 "proxy": None if proxy is None else NetworkProxy(**proxy | {"kind": ProxyKind(proxy["kind"])}),
                 "ports": tuple(PortSpec(**port) for port in fields["ports"]),
+                "shares": tuple(ShareSpec(**share) for share in fields["shares"]),
                 "kernel_args": tuple(fields["kernel_args"]),
             }
         )

@@ -70,10 +70,14 @@ class Failed:
 
 @attrs.frozen
 class Exited:
-    """The shim has ended and is reaped; `status` is as `os.waitpid` gives it."""
+    """The shim has ended and is reaped; `status` is as `os.waitpid` gives it.
+
+    `cause` says why, where the zygote has killed it on its own account.
+    """
 
     key: int
     status: int
+    cause: str = ""
 
 
 _REQUESTS = {"spawn": Spawn, "kill": Kill}

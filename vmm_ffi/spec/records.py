@@ -60,10 +60,14 @@ class VmRecord:
 
 @attrs.frozen
 class ExitNote:
-    """How a kept machine ended. `status` is as `os.waitpid` gives it, of a process that is no more."""
+    """How a kept machine ended. `status` is as `os.waitpid` gives it, of a process that is no more.
+
+    `cause` says why, where its keeper has killed it.
+    """
 
     process: ProcessIdentity
     status: int
+    cause: str = attrs.field(default="", validator=attrs.validators.instance_of(str))
 
     def __attrs_post_init__(self) -> None:
         if type(self.status) is not int or not 0 <= self.status <= _MAX_STATUS:

@@ -41,17 +41,23 @@ class Message:
 
 
 class Setup(Message):
-    """Build the container. `image` and `scratch` are directories, `root` is an empty one to mount on."""
+    """Build the container. `image` and `scratch` are directories, `root` is an empty one to mount on.
 
-    __slots__ = __match_args__ = ("image", "scratch", "root", "hostname", "machine_id")
-    FORMAT = "sssss"
+    `volumes` has what `guest.agent.container.volumes.encode_volume` gives for each.
+    """
 
-    def __init__(self, image: str, scratch: str, root: str, hostname: str, machine_id: str) -> None:
+    __slots__ = __match_args__ = ("image", "scratch", "root", "hostname", "machine_id", "volumes")
+    FORMAT = "sssssl"
+
+    def __init__(
+        self, image: str, scratch: str, root: str, hostname: str, machine_id: str, volumes: list[bytes]
+    ) -> None:
         self.image = image
         self.scratch = scratch
         self.root = root
         self.hostname = hostname
         self.machine_id = machine_id
+        self.volumes = volumes
 
 
 class Spawn(Message):

@@ -12,6 +12,7 @@ import errno
 import posix
 
 from guest.agent import syscalls
+from guest.agent.container import volumes
 from guest.agent.files import exists, is_directory, make_directories
 from guest.agent.syscalls import MountFlag
 
@@ -56,6 +57,7 @@ def enter(setup: Setup) -> None:
     """
     syscalls.mount("", "/", "", MountFlag.RECURSIVE | MountFlag.PRIVATE)
     _mount_overlay(setup)
+    taken = volumes.take(setup.volumes)
     _pivot(setup.root)
     for directory in ("/proc", "/sys", "/dev"):
         _ensure_directory(directory)
@@ -68,6 +70,11 @@ def enter(setup: Setup) -> None:
         _make_read_only(path)
     _socket.sethostname(setup.hostname)
     write_names(setup.hostname, setup.machine_id)
+    _link_mounts()
+    volumes.put(taken)
+
+
+def _link_mounts() -> None:
     try:
         posix.symlink("/proc/mounts", "/etc/mtab")
     except FileExistsError:

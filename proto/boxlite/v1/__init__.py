@@ -48,6 +48,7 @@ __all__ = (
     "Started",
     "StdinMode",
     "TtySize",
+    "Volume",
     "WaitRequest",
 )
 
@@ -231,6 +232,11 @@ class ContainerInitRequest(betterproto2.Message):
     machine_id: "str" = betterproto2.field(4, betterproto2.TYPE_STRING)
     """
     What /etc/machine-id says: 32 lower-case hexadecimal digits (machine-id(5)).
+    """
+
+    volumes: "list[Volume]" = betterproto2.field(5, betterproto2.TYPE_MESSAGE, repeated=True)
+    """
+    Mounted last, in this order, out of the file system that the host shares under the tag "boxlite".
     """
 
 
@@ -752,6 +758,31 @@ class TtySize(betterproto2.Message):
 
 
 default_message_pool.register_message("boxlite.v1", "TtySize", TtySize)
+
+
+@dataclass(eq=False, repr=False)
+class Volume(betterproto2.Message):
+    """
+    A directory or a file of the host, in the container.
+    """
+
+    name: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    Of its entry in the root of the shared file system: 1 to 32 of [a-z0-9].
+    """
+
+    target: "bytes" = betterproto2.field(2, betterproto2.TYPE_BYTES)
+    """
+    Where it is mounted: absolute, without empty, "." and ".." parts. What is missing of it is made.
+    """
+
+    read_only: "bool" = betterproto2.field(3, betterproto2.TYPE_BOOL)
+    """
+    The mount is read-only. Whoever serves the file system holds the guest to this in any case.
+    """
+
+
+default_message_pool.register_message("boxlite.v1", "Volume", Volume)
 
 
 @dataclass(eq=False, repr=False)

@@ -60,7 +60,7 @@ class Fake:
 
     async def ready(self) -> None:
         self.send(Forked(self.victim), Ready())
-        await self.client.set_up(Setup("", "", "", "", ""))
+        await self.client.set_up(Setup("", "", "", "", "", []))
 
     def spawn(self, request: Spawn) -> list[SpawnResult]:
         """Asks for a command; what comes of it is in the list once it is known."""
@@ -111,7 +111,7 @@ def test_reports_reach_whom_they_concern() -> None:
 
 @pytest.mark.parametrize(
     "report",
-    [Ready(), Forked(1), Spawned(1, 5), Signalled(1, True), Setup("", "", "", "", "")],
+    [Ready(), Forked(1), Spawned(1, 5), Signalled(1, True), Setup("", "", "", "", "", [])],
     ids=lambda report: type(report).__name__,
 )
 def test_what_nobody_asked_for_is_an_inits_last_word(report: Any) -> None:

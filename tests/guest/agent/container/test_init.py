@@ -28,7 +28,7 @@ def test_init_goes_with_the_agent(image: Path, tmp_path: Path) -> None:
     (tmp_path / "scratch").mkdir()
     (tmp_path / "root").mkdir()
     with launcher(tmp_path / "scratch") as (sock, process):
-        channel.send(sock, Setup(str(image), str(tmp_path / "scratch"), str(tmp_path / "root"), "x", ""))
+        channel.send(sock, Setup(str(image), str(tmp_path / "scratch"), str(tmp_path / "root"), "x", "", []))
         forked = receive(sock)
         assert isinstance(forked, Forked)
         assert receive(sock) == Ready()
@@ -43,7 +43,7 @@ def test_init_is_itself_again_after_a_command_of_another_user(image: Path, tmp_p
     (tmp_path / "scratch").mkdir()
     (tmp_path / "root").mkdir()
     with launcher(tmp_path / "scratch", ends_with=-signal.SIGKILL) as (sock, process):
-        channel.send(sock, Setup(str(image), str(tmp_path / "scratch"), str(tmp_path / "root"), "x", ""))
+        channel.send(sock, Setup(str(image), str(tmp_path / "scratch"), str(tmp_path / "root"), "x", "", []))
         forked = receive(sock)
         assert isinstance(forked, Forked)
         assert receive(sock) == Ready()
@@ -78,7 +78,7 @@ def test_what_is_no_setup_is_not_answered(image: Path, tmp_path: Path) -> None:
 def test_a_container_that_cannot_be_built_says_why(image: Path, tmp_path: Path) -> None:
     (tmp_path / "scratch").mkdir()
     with launcher(tmp_path / "scratch") as (sock, _):
-        channel.send(sock, Setup(str(tmp_path / "absent"), str(tmp_path / "scratch"), str(tmp_path), "x", ""))
+        channel.send(sock, Setup(str(tmp_path / "absent"), str(tmp_path / "scratch"), str(tmp_path), "x", "", []))
         assert isinstance(receive(sock), Forked)
         failure = receive(sock)
         assert isinstance(failure, SetupFailed)
