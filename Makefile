@@ -6,10 +6,12 @@ BIN := $(VENV)/bin
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
 # What virtual machines need, and what the tests compare with.
-PACKAGES := qemu-system-x86 e2fsprogs busybox-static python3-venv skopeo umoci buildah debootstrap
+PACKAGES := qemu-system-x86 e2fsprogs busybox-static python3-venv skopeo umoci docker-registry buildah debootstrap
 # On some systems a part of qemu-system-x86, on others a package of its own.
 VIRTIOFSD = command -v virtiofsd || test -x /usr/libexec/virtiofsd || test -x /usr/lib/qemu/virtiofsd
-INSTALLED = command -v qemu-system-x86_64 && { $(VIRTIOFSD); } && command -v skopeo && command -v umoci && command -v buildah && PATH="$$PATH:/usr/sbin:/sbin" command -v debootstrap && busybox true \
+INSTALLED = command -v qemu-system-x86_64 && { $(VIRTIOFSD); } && command -v skopeo && command -v umoci \
+	&& command -v docker-registry && command -v buildah \
+	&& PATH="$$PATH:/usr/sbin:/sbin" command -v debootstrap && busybox true \
 	&& PATH="$$PATH:/usr/sbin:/sbin" command -v mke2fs && $(PYTHON) -c 'import ensurepip, venv'
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1

@@ -11,8 +11,9 @@ from typing import Final
 import trio
 
 from actors import ChildSpec, open_supervisor
-from boxlite.images.actor import ImageActor, Prepare
+from boxlite.images.actor import ImageActor, ImageFiles
 from boxlite.images.builtin import ensure_guest_root
+from boxlite.images.messages import Prepare
 from boxlite.images.reference import parse_reference
 from boxlite.runtime.layout import Home
 from boxlite.vmm.engines import choose_engine
@@ -105,7 +106,8 @@ async def _prepare_boxes(home: Home) -> None:
     """The guest's root and the image builtin/python, which would take minutes to build in the lab."""
     await ensure_guest_root(home.builtin)
     async with open_supervisor("lab images") as supervisor:
-        images = await supervisor.start_child(ChildSpec("images", lambda: ImageActor(home.disks, home.builtin)))
+        files = ImageFiles(disks=home.disks, builtins=home.builtin, images=home.images)
+        images = await supervisor.start_child(ChildSpec("images", lambda: ImageActor(files)))
         await images.ask(Prepare(parse_reference("builtin/python")))
 
 

@@ -221,13 +221,22 @@ def _disk(index: int, disk: Path) -> list[str]:
 def _processor(engine: EngineChoice) -> list[str]:
     if engine.accelerator is Accelerator.KVM:
         return ["-accel", "kvm", "-cpu", "host,vmx=off,svm=off", "-smp", "1"]
-    return ["-accel", "tcg,thread=single", "-cpu", "max,svm=off", "-smp", "1"]
+    return ["-accel", "tcg,thread=single", "-cpu", "max,svm=off,erms=off,fsrm=off", "-smp", "1"]
 
 
 def _kernel_arguments(engine: EngineChoice) -> list[str]:
-    arguments = ["console=hvc0", "root=/dev/vda", "ro", "init=/init", "reboot=t", "panic=-1", "quiet"]
+    arguments = [
+        "console=hvc0",
+        "root=/dev/vda",
+        "ro",
+        "init=/init",
+        "reboot=t",
+        "panic=-1",
+        "quiet",
+        "dummy.numdummies=0",
+    ]
     if engine.accelerator is Accelerator.TCG:
-        arguments += ["noreplace-smp", "no_timer_check", "norandmaps"]
+        arguments += ["noreplace-smp", "no_timer_check", "mitigations=off", "norandmaps"]
         if engine.tsc_khz is not None:
             arguments += ["clocksource=tsc", "tsc=reliable", f"tsc_early_khz={engine.tsc_khz}"]
     return arguments

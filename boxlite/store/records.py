@@ -9,6 +9,7 @@ import attrs
 from boxlite.boxes.lifecycle import BoxState
 from boxlite.boxes.options import BoxOptions
 from boxlite.images.config import ImageConfig
+from boxlite.images.digest import Digest
 from vmm_ffi.spec import VmRecord
 
 
@@ -36,6 +37,9 @@ class StoredBox:
     """Of the image that its machine was started from: a tag may lead elsewhere by the time a runtime adopts it."""
     auto_remove: bool = attrs.field(default=False, kw_only=True)
     """Whether it is of no use beyond its runtime: the next one removes what is left of it."""
+
+    image: Digest | None = attrs.field(default=None, kw_only=True)
+    """Of the manifest of the image that it is made from, once that is known: its name may lead elsewhere later."""
 
     @property
     def name(self) -> str:

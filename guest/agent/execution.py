@@ -64,6 +64,7 @@ class Execution:
     def __init__(self, key: int, container: ContainerClient, start: ExecStart, on_over: Callable[[], None]) -> None:
         self.pid = 0
         self.exited: Exited | None = None
+        self.launched_within = 0.0  # seconds
         self.failure: Refused | ContainerError | None = None
         self.launched = loop.Event()
         self.ended = loop.Event()
@@ -210,6 +211,7 @@ class Execution:
             self._fail(Refused.by_init(result.error, result.message))
             return
         self._running = True
+        self.launched_within = (time.monotonic_ns() - self._began) / 1e9
         self.launched.set()
         if not self._awaited:
             self.release()
@@ -288,7 +290,7 @@ class Execution:
             posix.close(self._terminal)
             self._terminal = None
         for output in self.outputs.values():
-            output.close()
+            output.abandon()
 
 
 def _cut(argv: Sequence[bytes], size: int) -> list[bytes]:

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from guest.agent.execution import Execution
     from proto.lean.messages import Credit
 
+_STARTED_WAITS = 0.01
+"""Seconds that it is not told at most that a command has started, in case that there is more to tell."""
+
 _NAMES = {StreamName.STDOUT: "STDOUT", StreamName.STDERR: "STDERR"}
 
 
@@ -30,6 +33,7 @@ class Follower:
     def __init__(self, execution: Execution, credit: Credit, *, stdout_offset: int = 0, stderr_offset: int = 0) -> None:
         self._execution = execution
         self._wake = loop.Event()
+        self._due = False
         self._error: Exception | None = None
         offsets = {StreamName.STDOUT: stdout_offset, StreamName.STDERR: stderr_offset}
         limits = _limits(credit)
@@ -72,17 +76,34 @@ class Follower:
 
     async def run(self, send: Callable[[ExecEvent], Awaitable[None]]) -> None:
         """Sends every event, from Started to Exited."""
-        await send(ExecEvent(started=Started(pid=self._execution.pid)))
+        started: ExecEvent | None = ExecEvent(started=Started(pid=self._execution.pid))
+        # A short command has said something, or has ended, before it would take as long again as its start: then all
+        # of that leaves together.
+        due = loop.call_later(min(self._execution.launched_within, _STARTED_WAITS), self._start_is_due)
+        try:
+            await self._run(send, started)
+        finally:
+            due.cancel()
+
+    def _start_is_due(self) -> None:
+        self._due = True
+        self._wake.set()
+
+    async def _run(self, send: Callable[[ExecEvent], Awaitable[None]], started: ExecEvent | None) -> None:
+        outputs = self._execution.outputs
         while True:
             self._wake.clear()
             if self._error is not None:
                 raise self._error
-            outputs = self._execution.outputs
             # Exited ends the streams too: a short command needs no message for the end of each.
-            if self._execution.exited is not None and all(output.taken for output in outputs.values()):
+            ended = self._execution.exited is not None and all(output.taken for output in outputs.values())
+            taken = [(name, chunk) for name, output in outputs.items() if (chunk := output.take()) is not None]
+            if started is not None and (taken or ended or self._due):
+                await send(started)
+                started = None
+            if ended:
                 await send(ExecEvent(exited=self._execution.exited))
                 return
-            taken = [(name, chunk) for name, output in outputs.items() if (chunk := output.take()) is not None]
             for name, chunk in taken:
                 event = Output(stream=name, offset=chunk.offset, data=chunk.data, eof=chunk.eof)
                 await send(ExecEvent(output=event))

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
         def set_clock(self, unix_time_ns: int) -> None: ...  # noqa: D102
         def add_entropy(self, data: bytes) -> None: ...  # noqa: D102
+        def get_ready(self) -> None: ...  # noqa: D102
         def mount_disk(self, serial: str, *, read_only: bool) -> None: ...  # noqa: D102
         def unmount_disks(self) -> None: ...  # noqa: D102
         def set_network_addresses(self, address: bytes) -> None: ...  # noqa: D102
@@ -105,7 +106,8 @@ class GuestService:
             raise CallError(Status.FAILED_PRECONDITION, "Guest.Freeze is called once")
         try:
             await self._container.warm()
-        except ContainerError as error:
+            self._machine.get_ready()
+        except (ContainerError, OSError) as error:
             raise CallError(Status.FAILED_PRECONDITION, f"the container cannot be warmed: {error}") from None
         # What is no garbage by now is looked at no more, so that clones go on sharing it.
         gc.collect()

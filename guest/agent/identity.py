@@ -28,22 +28,28 @@ def is_machine_id(text: str) -> bool:
     return len(text) in (0, _MACHINE_ID_LENGTH) and _HEXADECIMAL.issuperset(text)
 
 
-def set_network_addresses(address: bytes) -> None:
-    """Gives the machine's network device this address, and every other interface (the kernel makes some) a random one.
+def find_interfaces() -> dict[str, bool]:
+    """The names of all interfaces that have an Ethernet address, each with whether it is a device of the machine's."""
+    names = [name for name in posix.listdir(_NETWORK) if _read(f"{_NETWORK}/{name}/type") == b"%d" % _ARPHRD_ETHER]
+    return {name: exists(f"{_NETWORK}/{name}/device") for name in names}
+
+
+def set_network_addresses(interfaces: dict[str, bool], address: bytes) -> None:
+    """Gives the machine's network device this address, and every other interface (a kernel makes some) a random one.
 
     An empty address stands for a random one too. Raises ValueError for what is none, and OSError where the machine has
     no device for it, or the device does not take it.
     """
     if address and (len(address) != ADDRESS_LENGTH or address[0] & _GROUP):
         raise ValueError("a network address has six bytes, and is not of a group")
-    names = [name for name in posix.listdir(_NETWORK) if _read(f"{_NETWORK}/{name}/type") == b"%d" % _ARPHRD_ETHER]
-    devices = [name for name in names if exists(f"{_NETWORK}/{name}/device")]
-    if address and not devices:
+    if address and not any(interfaces.values()):
         raise OSError("the machine has no network device")
+    if not interfaces:
+        return
     sock = _socket.socket(_socket.AF_INET, _socket.SOCK_DGRAM)
     try:
-        for name in names:
-            own = address if address and name in devices else random_address()
+        for name, is_device in interfaces.items():
+            own = address if address and is_device else random_address()
             # struct ifreq: the name, then a struct sockaddr (netdevice(7)).
             request = name.encode().ljust(16, b"\0") + _ARPHRD_ETHER.to_bytes(2, sys.byteorder) + own.ljust(14, b"\0")
             fcntl.ioctl(sock, _SIOCSIFHWADDR, request)

@@ -13,7 +13,7 @@ from guest.agent import syscalls
 from guest.agent.boot import read_argument
 from guest.agent.disks import DISKS, DiskError, mount_disk, unmount_disks
 from guest.agent.files import make_directories
-from guest.agent.identity import set_network_addresses
+from guest.agent.identity import find_interfaces, set_network_addresses
 from guest.agent.syscalls import MountFlag
 
 CONTAINER_ROOT = "/run/boxlite/root"
@@ -93,17 +93,34 @@ def read_nonce() -> str:
 class Machine:
     """What the Guest service does to the machine."""
 
+    def __init__(self) -> None:
+        self._random: int | None = None
+        self._interfaces: dict[str, bool] | None = None
+
+    def get_ready(self) -> None:
+        """Looks up what a restored machine would have to look up before it is one of its own.
+
+        In software emulation all that it does first is translated first, the kernel's part too: each system call that
+        is saved there is some milliseconds.
+        """
+        self._random = posix.open("/dev/random", posix.O_WRONLY | posix.O_CLOEXEC)
+        self._interfaces = find_interfaces()
+
     def set_clock(self, unix_time_ns: int) -> None:
         """Sets the time of day; raises OSError for one that the kernel does not take."""
         time.clock_settime_ns(time.CLOCK_REALTIME, unix_time_ns)
 
     def add_entropy(self, data: bytes) -> None:
         """Feeds the random pool and lets it draw on that at once (random(4))."""
-        with open("/dev/random", "wb", buffering=0) as random:
+        random = posix.open("/dev/random", posix.O_WRONLY | posix.O_CLOEXEC) if self._random is None else self._random
+        self._random = None
+        try:
             sizes = (len(data) * 8, len(data))
             pool_info = b"".join([size.to_bytes(4, sys.byteorder) for size in sizes]) + data
             fcntl.ioctl(random, _RNDADDENTROPY, pool_info)
             fcntl.ioctl(random, _RNDRESEEDCRNG)
+        finally:
+            posix.close(random)
 
     def mount_disk(self, serial: str, *, read_only: bool) -> None:
         """See `guest.agent.disks.mount_disk`."""
@@ -118,7 +135,7 @@ class Machine:
 
     def set_network_addresses(self, address: bytes) -> None:
         """See `guest.agent.identity.set_network_addresses`."""
-        set_network_addresses(address)
+        set_network_addresses(find_interfaces() if self._interfaces is None else self._interfaces, address)
 
     def power_off(self) -> None:
         """The end: does not return. The kernel restarts, and the hypervisor takes that as the end of the machine."""

@@ -12,6 +12,7 @@ import posix
 from guest.agent.container.init import fork_launcher
 from guest.agent.disks import DISKS
 from guest.agent.machine import CONTAINER_ROOT, Machine, prepare, read_nonce
+from guest.agent.syscalls import keep_free_memory
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ def main() -> None:
     """The machine's life, from the start of user space to power-off."""
     # Nothing of the start-up is garbage, and software emulation makes each collection dear.
     gc.disable()
+    keep_free_memory()
     prepare()
     nonce = read_nonce()
     # Before the server is loaded: the container's processes are to be small.

@@ -9,6 +9,7 @@ import time
 
 from guest.agent import loop
 from guest.agent.buffer import OutputBuffer
+from guest.agent.pipes import PIPE_SIZE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ WINDOW = 256 << 10
 CHUNK = 64 << 10
 """Most bytes in one read, and in one message."""
 
+_received = memoryview(bytearray(CHUNK))
 _SMALL_READ = 16 << 10
 _GATHER_AFTER = 3
 _GATHER_WITHIN = 0.02
@@ -30,6 +32,9 @@ _GATHER = 0.002
 """A command that writes small pieces without pause would cost a message each, which is most of the cost. So after some
 small reads in a row, each `_GATHER_WITHIN` seconds after the last, the next one waits until more has come together. A
 short command, and one that somebody types to, never get there."""
+
+_END_WAITS = 0.02
+"""Seconds that a stream's end is not told by itself: mostly the command ends right after it, which says it too."""
 
 _FIONREAD = 0x541B  # asm-generic/ioctls.h: how many bytes can be read
 
@@ -67,6 +72,9 @@ class OutputStream:
         self._limit = 0  # up to which it may be sent
         self._gap_ahead = False  # and it has not been told
         self._eof_taken = False
+        self._end_timer: loop.Timer | None = None
+        self._end_due = False  # to be told by itself
+        self._wide = False
         self._reading = False
         self._small_reads = 0  # in a row
         self._last_read = 0.0
@@ -131,13 +139,19 @@ class OutputStream:
         offset = self._position
         data = b"" if self._gap_ahead else self._buffer.read(offset, min(CHUNK, self._limit - offset))
         self._position += len(data)
-        eof = self.taken
+        eof = self.taken and self._end_due
         if not data and not eof and not self._gap_ahead:
             return None
         self._gap_ahead = False
         self._eof_taken = eof
         self._resume()
         return Chunk(offset, data, eof)
+
+    def abandon(self) -> None:
+        """The command has ended, and with it the stream, whatever is still to be read; its end is not told any more."""
+        self.close()
+        if self._end_timer is not None:
+            self._end_timer.cancel()
 
     def finish(self) -> None:
         """No process of the command is left: the stream ends after what has been written so far.
@@ -157,7 +171,12 @@ class OutputStream:
             self._pause()
             posix.close(self._descriptor)
             self._descriptor = None
+            self._end_timer = loop.call_later(_END_WAITS, self._tell_end)
             self._on_change()
+
+    def _tell_end(self) -> None:
+        self._end_due = True
+        self._on_change()
 
     def _read_the_rest(self) -> None:
         if self._descriptor is None:
@@ -201,13 +220,16 @@ class OutputStream:
         assert self._descriptor is not None
         size = self._room() if self._remaining is None else min(self._room(), self._remaining)
         try:
-            data = posix.read(self._descriptor, size)
+            # Of the right length only once that is known: most pieces are short, and memory for a long one is dear.
+            data = bytes(_received[: posix.readv(self._descriptor, (_received[:size],))])
         except BlockingIOError:
             if self._remaining is not None:
                 self.close()
             return False
         except OSError:
             data = b""  # EIO: every process has closed the terminal.
+        if len(data) == CHUNK and not self._wide:
+            self._widen()
         self._buffer.append(data)
         if self._remaining is not None:
             self._remaining -= len(data)
@@ -216,6 +238,15 @@ class OutputStream:
             return False
         self._on_change()
         return True
+
+    def _widen(self) -> None:
+        """Lets a command that writes so much write ahead."""
+        self._wide = True
+        assert self._descriptor is not None
+        try:
+            fcntl.fcntl(self._descriptor, fcntl.F_SETPIPE_SZ, PIPE_SIZE)
+        except OSError:
+            return  # A terminal; or the kernel has no more memory for pipes.
 
     def _resume(self) -> None:
         if self._descriptor is not None and not self._reading and not self._gathering and self._room() > 0:

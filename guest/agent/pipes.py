@@ -30,10 +30,9 @@ def open_pipes(*, with_input: bool, merge_stderr: bool) -> Pipes:
             command_stdin, stdin = _pipe(opened)
             fcntl.fcntl(stdin, fcntl.F_SETPIPE_SZ, PIPE_SIZE)
         else:
-            command_stdin = posix.open("/dev/null", posix.O_RDONLY | posix.O_CLOEXEC)
+            command_stdin = posix.dup(_null())
             opened.append(command_stdin)
         stdout, command_stdout = _pipe(opened)
-        fcntl.fcntl(stdout, fcntl.F_SETPIPE_SZ, PIPE_SIZE)
         stderr, command_stderr = None, command_stdout
         if not merge_stderr:
             stderr, command_stderr = _pipe(opened)
@@ -42,6 +41,17 @@ def open_pipes(*, with_input: bool, merge_stderr: bool) -> Pipes:
             posix.close(descriptor)
         raise
     return Pipes(stdin, stdout, stderr, (command_stdin, command_stdout, command_stderr))
+
+
+def _null() -> int:
+    """The null device, which is opened once: finding it takes longer than to make both pipes."""
+    global _null_device
+    if _null_device is None:
+        _null_device = posix.open("/dev/null", posix.O_RDONLY | posix.O_CLOEXEC)
+    return _null_device
+
+
+_null_device: int | None = None
 
 
 def _pipe(opened: list[int]) -> tuple[int, int]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 # What ctypes is made of. ctypes itself defines a type for everything in C, and loading it takes a tenth of the time
 # that the bare interpreter takes to start.
 import _ctypes
-import _socket
 import posix
 import sys
 
@@ -47,6 +46,8 @@ _AT_FDCWD = -100
 _IN_ROOT, _NO_OTHER_MOUNT, _NO_MAGIC_LINKS = 0x10, 0x01, 0x02  # linux/openat2.h
 _REBOOT_RESTART = 0x01234567
 _PR_SET_PDEATHSIG, _SIGKILL = 1, 9
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # malloc.h
+_KEPT = 4 << 20
 _RLIMIT_NOFILE = 7  # asm-generic/resource.h
 
 
@@ -86,6 +87,7 @@ _mlockall = _bind("mlockall")
 _getrlimit = _bind("getrlimit")
 _setrlimit = _bind("setrlimit")
 _reboot = _bind("reboot")
+_mallopt = _bind("mallopt")
 
 
 def mount(source: str, target: str, kind: str, flags: int = MountFlag.NONE, options: str = "") -> None:
@@ -110,14 +112,9 @@ def unshare(namespaces: int) -> None:
     _check(_unshare(namespaces), "unshare")
 
 
-def set_hostname_of(process: int, hostname: str) -> None:
-    """Sets the name in the UTS namespace of the process that a pidfd stands for. See setns(2), sethostname(2)."""
-    with open("/proc/thread-self/ns/uts", "rb", buffering=0) as own:
-        _check(_setns(process, Namespace.UTS), "setns")
-        try:
-            _socket.sethostname(hostname)
-        finally:
-            _check(_setns(own.fileno(), Namespace.UTS), "setns")
+def join_names_of(process: int) -> None:
+    """Enters the UTS namespace of the process that a pidfd stands for. See setns(2)."""
+    _check(_setns(process, Namespace.UTS), "setns")
 
 
 def open_within(root: int, path: str, flags: int) -> int:
@@ -184,6 +181,15 @@ def most_open_files() -> int:
 def limit_open_files(soft: int, hard: int) -> None:
     """How many files this process and its children may open, and how far they may raise that. See setrlimit(2)."""
     _check(_setrlimit(_RLIMIT_NOFILE, _Limits(soft, hard)), "setrlimit")
+
+
+def keep_free_memory() -> None:
+    """Lets the C library keep memory for the next one who wants some, instead of giving it back. See mallopt(3).
+
+    By default a buffer of 64 KiB is taken from the kernel each time, and filled with zeros page by page.
+    """
+    for parameter in (_TRIM_THRESHOLD, _MMAP_THRESHOLD):
+        _mallopt(parameter, _KEPT)
 
 
 def restart() -> None:

@@ -166,18 +166,27 @@ def test_the_clocks_rate_is_told_where_it_is_known() -> None:
     assert not [argument for argument in kernel_arguments(SPEC) if "tsc" in argument]
 
 
+def test_the_kernel_makes_no_network_interfaces_of_its_own() -> None:
+    assert "dummy.numdummies=0" in kernel_arguments(SPEC)
+
+
+def test_in_software_strings_are_copied_eight_bytes_at_a_time() -> None:
+    assert " -cpu max,svm=off,erms=off,fsrm=off " in " ".join(command_line(SPEC))
+
+
 def test_in_software_a_machine_boots_on_a_busy_host_sleeps_long_and_translates_a_program_once() -> None:
-    assert {"no_timer_check", "norandmaps"} <= set(kernel_arguments(SPEC))
+    assert {"no_timer_check", "norandmaps", "mitigations=off"} <= set(kernel_arguments(SPEC))
     # Without the local timer an idle kernel wakes 36 times a second: the other one counts to 27 ms.
     assert "nolapic_timer" not in kernel_arguments(SPEC)
 
 
 def test_a_guest_runs_guests_of_its_own_only_where_that_was_asked_for() -> None:
     nested = attrs.evolve(SPEC, nested=True, parallel_cpus=True)
-    assert options(command_line(nested), "-cpu") == [{"": "max", "la57": "off", "svm": "on"}]
+    strings = {"erms": "off", "fsrm": "off"}
+    assert options(command_line(nested), "-cpu") == [{"": "max", "la57": "off", "svm": "on", **strings}]
     assert options(command_line(nested), "-accel") == [{"": "tcg", "thread": "single"}]
     assert "kvm_amd.nested=0" in kernel_arguments(nested)
-    assert options(command_line(SPEC), "-cpu") == [{"": "max", "svm": "off"}]
+    assert options(command_line(SPEC), "-cpu") == [{"": "max", "svm": "off", **strings}]
     assert not [argument for argument in kernel_arguments(SPEC) if "kvm" in argument]
     on_kvm = attrs.evolve(nested, accelerator=Accelerator.KVM)
     assert options(command_line(on_kvm), "-cpu") == [{"": "host"}]
@@ -187,7 +196,7 @@ def test_a_guest_runs_guests_of_its_own_only_where_that_was_asked_for() -> None:
 def test_kvm_runs_the_hosts_processor_and_an_ordinary_kernel() -> None:
     spec = attrs.evolve(SPEC, accelerator=Accelerator.KVM, tsc_khz=2_596_144)
     assert " -accel kvm -cpu host,vmx=off,svm=off " in " ".join(command_line(spec))
-    assert not {"noreplace-smp", "norandmaps"} & set(kernel_arguments(spec))
+    assert not {"noreplace-smp", "norandmaps", "mitigations=off"} & set(kernel_arguments(spec))
     assert not [argument for argument in kernel_arguments(spec) if "tsc" in argument]
 
 

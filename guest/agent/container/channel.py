@@ -23,6 +23,7 @@ _INLINE, _IN_FILE = b"i", b"f"
 _INT = 4
 """Bytes of a descriptor in ancillary data: a C int."""
 _ANCILLARY = _socket.CMSG_SPACE(_MAX_DESCRIPTORS * _INT)
+_received = memoryview(bytearray(_MAX_DATAGRAM))
 
 
 def send(sock: _socket.socket, message: Request | Report, descriptors: Sequence[int] = ()) -> None:
@@ -47,7 +48,9 @@ def receive(sock: _socket.socket, *, long_messages: bool) -> tuple[Request | Rep
     `long_messages` is for who trusts the other side: reading somebody's file can block. Raises `MalformedMessage` for
     what is no message, BlockingIOError on a non-blocking socket with nothing to read.
     """
-    data, ancillary, _, _ = sock.recvmsg(_MAX_DATAGRAM, _ANCILLARY, _socket.MSG_CMSG_CLOEXEC)
+    # Into memory that is there: to get and give back so much for each small message takes longer than the rest.
+    size, ancillary, _, _ = sock.recvmsg_into([_received], _ANCILLARY, _socket.MSG_CMSG_CLOEXEC)
+    data = bytes(_received[:size])
     owned: list[int] = []
     for level, kind, payload in ancillary:
         if (level, kind) == (_socket.SOL_SOCKET, _socket.SCM_RIGHTS):

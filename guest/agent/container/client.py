@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _socket
 import posix
 
 from guest.agent import loop, syscalls
@@ -29,7 +30,6 @@ from guest.agent.container.messages import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import _socket
     import signal
     from collections.abc import Callable, Sequence
 
@@ -90,6 +90,7 @@ class ContainerClient:
         self._signalling: list[tuple[int, _Answer]] = []  # Init answers in order.
         self._asking: list[_Answer] = []
         self._init: int | None = None  # a pidfd
+        self._named = False  # whether this process has the container's host name
         self._reason: str | None = None
         self._ended = loop.Event()
         sock.setblocking(False)
@@ -123,15 +124,17 @@ class ContainerClient:
         return await answer.wait()
 
     async def warm(self) -> None:
-        """Does once what a command's start takes, without executing anything of the image; raises `ContainerError`."""
+        """Does once what a command's start takes, without executing anything of the image; raises `ContainerError`.
+
+        And gets ready for `rename`, so that little is left to be done there.
+        """
+        self._join_names()
         await self._ask(Warm())
 
     async def rename(self, hostname: str, machine_id: str) -> None:
         """Gives the container other names; raises `ContainerError`, or OSError for a name that the kernel refuses."""
-        if self._init is None:
-            raise ContainerError(_NONE)
-        # Init has no right to do this, and is in the namespace for which it is to be done.
-        syscalls.set_hostname_of(self._init, hostname)
+        self._join_names()
+        _socket.sethostname(hostname)
         await self._ask(Rename(hostname, machine_id))
 
     async def stop(self, grace: float) -> None:
@@ -145,6 +148,14 @@ class ContainerClient:
             self._end("the container was stopped before it was built")
         async with loop.timeout(_KILL_DEADLINE):
             await self._ended.wait()
+
+    def _join_names(self) -> None:
+        """From now on the agent is in the container's UTS namespace: init is too, and has no right to set a name."""
+        if self._init is None:
+            raise ContainerError(_NONE)
+        if not self._named:
+            syscalls.join_names_of(self._init)
+            self._named = True
 
     async def _ask(self, request: Warm | Rename) -> None:
         if self._init is None:

@@ -118,7 +118,7 @@ def _run_init(sock: _socket.socket, setup: Setup) -> None:
         channel.send(sock, SetupFailed(str(error)))
         return
     channel.send(sock, Ready())
-    serve(sock, oom_score)
+    serve(sock, oom_score, setup)
 
 
 def _seal_imports() -> None:

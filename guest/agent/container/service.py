@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     import signal
     from collections.abc import Callable
 
-    from guest.agent.container.messages import Report
+    from guest.agent.container.messages import Report, Setup
     from guest.agent.container.oom import OomScore
 else:
     import _signal as signal
@@ -49,22 +49,24 @@ class _Command:
         self.exited = False
 
 
-def serve(sock: _socket.socket, oom_score: OomScore) -> None:
+def serve(sock: _socket.socket, oom_score: OomScore, setup: Setup) -> None:
     """Serves the agent until it goes away, or until nothing is left after `Terminate`.
 
     Raises OSError when the agent is gone, `MalformedMessage` when it does not keep to the protocol.
     """
-    _Init(sock, oom_score).run()
+    _Init(sock, oom_score, setup).run()
 
 
 class _Init:
-    def __init__(self, sock: _socket.socket, oom_score: OomScore) -> None:
+    def __init__(self, sock: _socket.socket, oom_score: OomScore, setup: Setup) -> None:
         self._socket = sock
+        self._setup = setup
         self._users = Users()
         self._oom_score = oom_score
         self._commands: dict[int, _Command] = {}
         self._keys: dict[int, int] = {}  # of the commands whose first process lives, by its pid
         self._terminating = False
+        self._names: rootfs.NameFiles | None = None  # since `Warm`
 
     def run(self) -> None:
         requests, child_signals = self._socket.fileno(), _watch_children()
@@ -97,9 +99,9 @@ class _Init:
                 case Terminate():
                     self._terminate()
                 case Warm():
-                    self._answer(warm)
+                    self._answer(self._warm)
                 case Rename(hostname, machine_id):
-                    self._answer(lambda: rootfs.write_names(hostname, machine_id))
+                    self._answer(lambda: self._rename(hostname, machine_id))
         finally:
             channel.close_all(descriptors)
         return True
@@ -121,6 +123,20 @@ class _Init:
             channel.send(self._socket, Spawned(request.key, pid), terminals)
         finally:
             channel.close_all(terminals)
+
+    def _warm(self) -> None:
+        warm()
+        self._users.find("")
+        if self._names is None:
+            self._names = rootfs.NameFiles(self._setup.hostname, self._setup.machine_id)
+
+    def _rename(self, hostname: str, machine_id: str) -> None:
+        names, self._names = self._names, None
+        if names is None:
+            rootfs.write_names(hostname, machine_id)
+        else:
+            names.rewrite(hostname, machine_id)
+            names.close()
 
     def _answer(self, work: Callable[[], None]) -> None:
         try:

@@ -92,7 +92,7 @@ def environment(request: Spawn, home: str, hostname: str) -> dict[bytes, bytes]:
 def execute(request: Spawn, identity: Identity, actions: Actions) -> int:
     """Executes the command with these ids, after what is to be done with its descriptors; raises `CannotSpawn`."""
     variables = environment(request, identity.home, posix.uname().nodename)
-    posix.setgroups(identity.groups)
+    _set_groups(identity.groups)
     if (identity.uid, identity.gid) == (0, 0):
         return _spawn_first(request.argv, variables, actions)
     try:
@@ -100,6 +100,17 @@ def execute(request: Spawn, identity: Identity, actions: Actions) -> int:
         return _spawn_first(request.argv, variables, actions)
     finally:
         _become_root()
+
+
+def _set_groups(groups: tuple[int, ...]) -> None:
+    global _groups
+    if groups != _groups:
+        posix.setgroups(groups)
+        _groups = groups
+
+
+_groups: tuple[int, ...] | None = None
+"""Of this process, since the last command's start."""
 
 
 def _spawn_first(argv: list[bytes], variables: dict[bytes, bytes], actions: Actions) -> int:

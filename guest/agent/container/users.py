@@ -85,7 +85,9 @@ def read_database(path: str) -> bytes:
     except OSError:
         return b""
     try:
-        return posix.read(fd, MAX_DATABASE) if stat.S_ISREG(posix.fstat(fd).st_mode) else b""
+        status = posix.fstat(fd)
+        # Not as much as there may be at most: memory for that is dear.
+        return posix.read(fd, min(status.st_size, MAX_DATABASE)) if stat.S_ISREG(status.st_mode) else b""
     finally:
         posix.close(fd)
 

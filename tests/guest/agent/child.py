@@ -34,6 +34,9 @@ class Machine:
     def set_network_addresses(self, address: bytes) -> None:
         self._note(f"set_network_addresses {address.hex()}")
 
+    def get_ready(self) -> None:
+        self._note("get_ready")
+
     def _note(self, line: str) -> None:
         with open(self._log, "a") as file:
             file.write(line + "\n")

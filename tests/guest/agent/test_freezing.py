@@ -53,6 +53,7 @@ def test_the_random_pool_comes_first_and_the_names_last() -> None:
         await service.restore(REQUEST)
         assert machine.calls == [
             "warm",
+            ("get_ready",),
             ("add_entropy", bytes(32)),
             ("set_clock", 5),
             ("set_network_addresses", b"\x52\x54\0\1\2\3"),
@@ -97,7 +98,7 @@ def test_what_makes_no_machine_of_its_own_is_refused_before_anything_happens(req
         service = GuestService(machine, Container(machine))
         await service.freeze(lean.FreezeRequest())
         assert await status_of(service.restore(request_)) == LeanStatus.INVALID_ARGUMENT
-        assert machine.calls == ["warm"]
+        assert machine.calls == ["warm", ("get_ready",)]
         assert service.frozen
         await service.restore(REQUEST)
         assert not service.frozen

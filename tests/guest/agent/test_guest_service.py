@@ -35,6 +35,9 @@ class Machine:
     def set_network_addresses(self, address: bytes) -> None:
         self._note("set_network_addresses", address)
 
+    def get_ready(self) -> None:
+        self._note("get_ready")
+
     def _note(self, name: str, *arguments: object) -> None:
         self.calls.append((name, *arguments))
         if name in self._broken:

@@ -29,4 +29,4 @@ def test_random_addresses_are_of_one_station_and_of_no_manufacturer() -> None:
 @pytest.mark.parametrize("address", [bytes(5), bytes(7), b"\x01" + bytes(5)])
 def test_what_is_no_address_changes_nothing(address: bytes) -> None:
     with pytest.raises(ValueError, match="six bytes"):
-        set_network_addresses(address)
+        set_network_addresses({}, address)

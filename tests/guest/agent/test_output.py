@@ -149,6 +149,26 @@ def test_the_end_is_announced_once() -> None:
     run(scenario())
 
 
+def test_an_end_that_the_commands_own_follows_is_not_told_by_itself() -> None:
+    """Each message is one more time that the guest works and the host wakes."""
+
+    async def scenario() -> None:
+        pipe = Pipe()
+        pipe.stream.attach(0, UNLIMITED)
+        os.write(pipe.writer, b"all")
+        os.close(pipe.writer)
+        await pipe.ended.wait()
+        chunk = pipe.stream.take()
+        assert chunk is not None
+        assert (chunk.data, chunk.eof) == (b"all", False)
+        assert pipe.stream.taken
+        pipe.stream.abandon()
+        await loop.sleep(0.03)
+        assert pipe.stream.take() is None
+
+    run(scenario())
+
+
 def test_finishing_gives_what_was_written_and_ignores_whoever_still_has_the_pipe() -> None:
     """A daemon that keeps the pipe open does not keep the stream open, nor add to it."""
 
