@@ -17,7 +17,7 @@ INSTALLED = command -v qemu-system-x86_64 && { $(VIRTIOFSD); } && command -v sko
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup packages demo test lint proto bench docs lab-shell clean
+.PHONY: help setup packages demo test lint proto bench docs lab lab-shell lab-bench clean
 
 help:
 	@echo "make setup   install everything into $(VENV), and the missing system packages"
@@ -26,6 +26,8 @@ help:
 	@echo "make lint    run the checks alone: ruff, mypy, import-linter"
 	@echo "make proto   generate the code of proto/boxlite/v1 again"
 	@echo "make bench   measure, and print ratios"
+	@echo "make lab     run the tests that need a /dev/kvm in a machine that has one, see docs/lab.md"
+	@echo "make lab-bench   measure boxes there, beside bare libkrun; PEERS='boxlite ...' beside other packages too"
 	@echo "make lab-shell CMD='...'   run a command in a machine that has a /dev/kvm, see docs/lab.md"
 	@echo "make docs    write the reference, made from docstrings, to build/reference"
 	@echo "make clean   remove $(VENV) and caches"
@@ -77,6 +79,12 @@ bench: setup
 	$(BIN)/python -m benchmarks actors
 	$(BIN)/python -m benchmarks simulation
 	$(BIN)/python -m benchmarks boxes
+
+lab: setup
+	$(BIN)/python -m lab test
+
+lab-bench: setup
+	$(BIN)/python -m lab bench --only ours libkrun $(PEERS) --rounds $(or $(ROUNDS),1)
 
 lab-shell: setup
 	@$(BIN)/python -m lab run -- sh -c '$(or $(CMD),boxlite doctor)'
