@@ -17,6 +17,7 @@ from boxlite.boxes.streams import ByteStream
 from boxlite.boxes.volumes import Volume
 from boxlite.errors import (
     ArgumentsTooLong,
+    AuthenticationFailed,
     BootFailed,
     BoxCrashed,
     BoxDied,
@@ -29,6 +30,7 @@ from boxlite.errors import (
     BoxStopped,
     BoxUnresponsive,
     CommandNotStarted,
+    DaemonUnavailable,
     DiskError,
     EngineUnavailable,
     ExecutionNotFound,
@@ -39,10 +41,12 @@ from boxlite.errors import (
     IllegalTransition,
     ImageDamaged,
     ImageError,
+    ImageInUse,
     ImageNotFound,
     InvalidCommand,
     InvalidOptions,
     InvalidReference,
+    InvalidRegistryConfig,
     LayerRejected,
     OutputGap,
     OutputTooLarge,
@@ -50,6 +54,9 @@ from boxlite.errors import (
     PoolClosed,
     PoolUnavailable,
     PortalLost,
+    RegistryBlocked,
+    RegistryMisbehaved,
+    RegistryUnavailable,
     RuntimeClosed,
     RuntimeFailed,
     SocketPathTooLong,
@@ -64,6 +71,10 @@ from boxlite.errors import (
     WorkdirNotFound,
     ZygoteError,
 )
+from boxlite.images.handle import Images
+from boxlite.images.registry.config import Credentials, Registry, RegistryConfig
+from boxlite.images.registry.progress import LayerProgress, LayerState
+from boxlite.images.store.records import ImageDetails, ImageInfo, ImageLayer, Removed
 from boxlite.metrics.snapshot import BoxMetrics, PoolMetrics, RuntimeMetrics
 from boxlite.pools.breaker import BreakerState
 from boxlite.pools.policy import PoolPolicy
@@ -76,6 +87,7 @@ from boxlite.templates.store import TemplateInfo
 
 __all__ = [
     "ArgumentsTooLong",
+    "AuthenticationFailed",
     "BootFailed",
     "Box",
     "BoxChange",
@@ -101,6 +113,8 @@ __all__ = [
     "CommandNotStarted",
     "CommandTimedOut",
     "Completed",
+    "Credentials",
+    "DaemonUnavailable",
     "DiskError",
     "EngineUnavailable",
     "EventsLost",
@@ -118,13 +132,21 @@ __all__ = [
     "HomeInUse",
     "IllegalTransition",
     "ImageDamaged",
+    "ImageDetails",
     "ImageError",
+    "ImageInUse",
+    "ImageInfo",
+    "ImageLayer",
     "ImageNotFound",
+    "Images",
     "InputStream",
     "InvalidCommand",
     "InvalidOptions",
     "InvalidReference",
+    "InvalidRegistryConfig",
+    "LayerProgress",
     "LayerRejected",
+    "LayerState",
     "Outcome",
     "OutputGap",
     "OutputTooLarge",
@@ -135,6 +157,12 @@ __all__ = [
     "PoolPolicy",
     "PoolUnavailable",
     "PortalLost",
+    "Registry",
+    "RegistryBlocked",
+    "RegistryConfig",
+    "RegistryMisbehaved",
+    "RegistryUnavailable",
+    "Removed",
     "RestartKind",
     "RestartPolicy",
     "Runtime",

@@ -49,6 +49,41 @@ class UnsupportedImage(ImageError, NotImplementedError):
     """The image is sound, but of a kind that cannot be used here: another architecture, an unknown compression."""
 
 
+class RegistryUnavailable(ImageError, ConnectionError):
+    """A registry cannot be reached, fails, or has us wait for longer than we may."""
+
+
+class RegistryMisbehaved(ImageError, ConnectionError):
+    """A registry's answer breaks the protocol, or one of our limits: trying again leads nowhere."""
+
+
+class AuthenticationFailed(ImageError, PermissionError):
+    """A registry does not let us have the image: no credentials, or ones that it refuses.
+
+    `anonymous` says that the user has none for it: there may as well be no such image.
+    """
+
+    def __init__(self, message: str, *, anonymous: bool = False) -> None:
+        super().__init__(message)
+        self.anonymous = anonymous
+
+
+class RegistryBlocked(ImageError, PermissionError):
+    """The configuration of registries forbids this one."""
+
+
+class InvalidRegistryConfig(BoxliteError, ValueError):
+    """A configuration of registries, or a file with credentials, that cannot be understood."""
+
+
+class ImageInUse(ImageError, RuntimeError):
+    """The image cannot be removed: a box, or another process, needs it."""
+
+
+class DaemonUnavailable(ImageError, ConnectionError):
+    """The local Docker or Podman does not run, cannot be reached, or refuses."""
+
+
 class GuestBuildFailed(BoxliteError, RuntimeError):
     """The guest's root disk or a builtin image could not be made out of this host's files."""
 

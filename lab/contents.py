@@ -85,6 +85,14 @@ def home(directories: Iterable[Path]) -> HostTree:
     return tree
 
 
+def files(directories: Iterable[Path]) -> HostTree:
+    """Some directories, whole."""
+    tree = HostTree()
+    for directory in directories:
+        tree.add_below(directory)
+    return tree
+
+
 def _add_python(tree: HostTree) -> list[Path]:
     stdlib = Path(sysconfig.get_path("stdlib"))
     tree.add_below(stdlib, lambda path: path.name in _LEFT_OUT or path.suffix == ".a")
@@ -104,13 +112,20 @@ def _add_environment(tree: HostTree) -> list[Path]:
     for path in (prefix / "bin").glob("python*"):
         if path.is_symlink():
             tree.add(path)
-    shared = []
+    shared: list[Path] = []
+    caches: set[Path] = set()
     for found in _distributions():
         for file in found.files or ():
             path = Path(os.path.normpath(str(found.locate_file(file))))
             if path.is_relative_to(prefix) and path.exists():
                 tree.add(path)
                 shared += [path] if ".so" in path.suffixes else []
+                if path.suffix == ".py":
+                    caches.add(path.parent / "__pycache__")
+    # Pytest compiles some in its own way, of which no package knows.
+    for cache in caches:
+        if cache.is_dir():
+            tree.add_below(cache)
     return shared
 
 

@@ -99,7 +99,8 @@ class Zygote:
                 handle: Callable[[int], None] = ready.data
                 handle(events)
         unborn = [kept for kept in self._keepers.values() if kept.reports is not None]
-        for pidfd in [child.pidfd for child in self._shims.values()] + [kept.pidfd for kept in unborn]:
+        living = [child.pidfd for child in self._shims.values() if child.status is None]
+        for pidfd in living + [kept.pidfd for kept in unborn]:
             signal.pidfd_send_signal(pidfd, signal.SIGKILL)
         for child in list(self._shims.values()):
             if child.status is None:

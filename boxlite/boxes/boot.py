@@ -12,13 +12,14 @@ import trio
 
 from boxlite.boxes.lifecycle import BoxState
 from boxlite.boxes.machine import CONTROL_SECONDS, KILL_GRACE, Machine, Owner, open_machine
-from boxlite.boxes.preparation import prepare
+from boxlite.boxes.preparation import Preparation, prepare
 from boxlite.boxes.services import BoxServices
 from boxlite.boxes.stages import Stages
 from boxlite.boxes.start import Start
 from boxlite.errors import BootFailed
-from boxlite.images.actor import Prepare
 from boxlite.images.config import ImageConfig
+from boxlite.images.digest import Digest
+from boxlite.images.messages import Prepare
 from boxlite.portal.interface import GuestSession
 from boxlite.store.records import StoredBox
 from boxlite.vmm.engine import Vm, VmRecord
@@ -35,6 +36,8 @@ class Running:
 
     machine: Machine
     config: ImageConfig
+    image: Digest | None
+    """Of the image's manifest; None where an earlier version of this package has not written it down."""
 
 
 @asynccontextmanager
@@ -52,15 +55,15 @@ async def boot(
     """
     await services.storage.make_directory(directory)
     async with AsyncExitStack() as closing:
-        vm, session, config = await _begin(closing, box, directory, services, stages)
+        vm, session, preparation = await _begin(closing, box, directory, services, stages)
         closing.callback(session.close)
         async with open_machine(vm, owner, session) as machine:
-            yield Running(machine, config)
+            yield Running(machine, preparation.config, preparation.image)
 
 
 async def _begin(
     closing: AsyncExitStack, box: StoredBox, directory: Path, services: BoxServices, stages: Stages
-) -> tuple[Vm, GuestSession, ImageConfig]:
+) -> tuple[Vm, GuestSession, Preparation]:
     """A machine that takes commands; closing the stack ends it.
 
     Where hardware virtualization does not run it, and the choice of the engine is ours, another engine does, and is
@@ -71,7 +74,7 @@ async def _begin(
     failed: list[tuple[EngineChoice, BootFailed]] = []
     while True:
         began = trio.current_time()
-        preparation = await prepare(box.options, services, stages, engine)
+        preparation = await prepare(box.options, services, stages, engine, recorded=box.image)
         try:
             vm, session = await Start(box, directory, services, stages, preparation).begin(closing)
         except BootFailed as error:
@@ -87,7 +90,7 @@ async def _begin(
         # What ended a machine with volumes may have been their server.
         for choice, failure in () if volumes else failed:
             await services.parts.replace_engine(choice, failure.reason, engine)
-        return vm, session, preparation.config
+        return vm, session, preparation
 
 
 def _with_kernel_log(error: BootFailed, began: float) -> BootFailed:
@@ -108,7 +111,7 @@ async def adopt(box: StoredBox, directory: Path, services: BoxServices, owner: O
     paused = box.state is BoxState.PAUSED
     async with _taken_over(box.vm, directory, services, owner) as vm:
         try:
-            config = box.config or (await services.images.ask(Prepare(box.options.image))).config
+            config = box.config or (await services.images.ask(Prepare(box.options.image, box.image))).config
             # Its last runtime may have been killed between the word and the deed.
             with trio.move_on_after(CONTROL_SECONDS), suppress(OSError):
                 await (vm.pause() if paused else vm.resume())
@@ -120,7 +123,7 @@ async def adopt(box: StoredBox, directory: Path, services: BoxServices, owner: O
         async with open_machine(vm, owner, None, paused=paused) as machine:
             if not paused:
                 await machine.reconnected(None)
-            yield Running(machine, config)
+            yield Running(machine, config, box.image)
 
 
 @asynccontextmanager

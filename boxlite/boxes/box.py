@@ -67,6 +67,15 @@ class Box:
         """What it was created with."""
         return self._options
 
+    @property
+    def image_id(self) -> str | None:
+        """Of the image that it is made from, such as `sha256:...`, whatever the image's name stands for by now.
+
+        None before the first start of a box whose image is not from a registry.
+        """
+        image = self._meter.box.image
+        return None if image is None else str(image)
+
     async def start(self) -> None:
         """Starts the box if it does not run, and returns when it takes commands.
 

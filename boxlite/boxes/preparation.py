@@ -14,8 +14,9 @@ from boxlite.boxes.services import BoxServices
 from boxlite.boxes.stages import Stages
 from boxlite.boxes.volumes import find_volumes, shares_of
 from boxlite.errors import EngineUnavailable
-from boxlite.images.actor import Prepare
 from boxlite.images.config import ImageConfig
+from boxlite.images.digest import Digest
+from boxlite.images.messages import Prepare
 from boxlite.templates.key import Recipe, make_key
 from boxlite.vmm.engines import INSTALL_VIRTIOFSD, EngineChoice
 from vmm_ffi.spec import DiskSpec, InstanceSpec, VmmKind
@@ -35,14 +36,23 @@ class Preparation:
     """Of the template that its first start restores."""
     config: ImageConfig
     """Of its image."""
+    image: Digest
+    """Of its image's manifest."""
     spec: InstanceSpec
     """Of the box's own machine: that of the recipe, with the volumes, of which no template knows."""
 
 
 async def prepare(
-    options: BoxOptions, services: BoxServices, stages: Stages, engine: EngineChoice | None = None
+    options: BoxOptions,
+    services: BoxServices,
+    stages: Stages,
+    engine: EngineChoice | None = None,
+    *,
+    recorded: Digest | None = None,
 ) -> Preparation:
     """Makes what boxes share; `engine` is the runtime's unless it is given.
+
+    A box that is made from the `recorded` image stays with it, whatever is so called now.
 
     Raises a `BoxliteError` or OSError, alone or in a group, for whatever part could not be made. Cancellation leaves
     nothing but, perhaps, parts that are complete.
@@ -51,7 +61,7 @@ async def prepare(
         engine = await services.parts.engine()
     share_server = _share_server(options, engine)
     await find_volumes(options.name, options.volumes)
-    image = _Part("image", lambda: services.images.ask(Prepare(options.image)))
+    image = _Part("image", lambda: services.images.ask(Prepare(options.image, recorded)))
     kernel = _Part("kernel", services.parts.kernel)
     root = _Part("guest root", services.parts.guest_root)
     async with trio.open_nursery() as nursery:
@@ -82,6 +92,7 @@ async def prepare(
     return Preparation(
         Recipe(key, spec, options.image),
         image.made.config,
+        image.made.digest,
         attrs.evolve(spec, shares=shares_of(options.volumes), share_server=share_server),
     )
 

@@ -64,7 +64,7 @@ class Transitions:
         vm, now = running.machine.record, self._services.wall_clock()
         match self.record.state:
             case BoxState.STARTING:
-                self.record.move(BoxEvent.READY, vm=vm, config=running.config, started_at=now)
+                self.record.move(BoxEvent.READY, vm=vm, config=running.config, image=running.image, started_at=now)
                 self.record.meter.stages = self._stages.seconds
             case BoxState.RUNNING | BoxState.PAUSED:
                 self.record.move(BoxEvent.ADOPTED, vm=vm, config=running.config)

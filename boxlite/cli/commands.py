@@ -33,8 +33,20 @@ _MODULES: Mapping[str, Mapping[str, str]] = {
     "listing": {
         "ls": "List the boxes that run.",
         "ps": "List the boxes that run.",
-        "inspect": "Print all that is known of boxes, as a JSON array; with --json on one line.",
+        "inspect": "Print all that is known of boxes and images, as a JSON array; with --json on one line.",
     },
+    "library": {
+        "pull": "Bring images in from their registries, and print their names in full.",
+        "tag": "Give IMAGE one more name, which is taken from the image that had it.",
+        "rmi": "Remove images by their names, or by the first digits of their ids.",
+        "prune": "Remove what nobody needs: images without a name, and unfinished downloads.",
+    },
+    "images": {"images": "List the images that were pulled and loaded."},
+    "archives": {
+        "save": "Write images to an archive, which Docker, Podman and skopeo read.",
+        "load": "Bring images in from an archive of `docker save`, or an OCI image layout.",
+    },
+    "image": {"image": "Images: what boxes are made from."},
     "stats": {"stats": "Show what boxes use: those named, or all that run."},
     "template": {"template": "Saved machines, from which boxes start in a fraction of a second."},
     "doctor": {"doctor": "Examine this host."},

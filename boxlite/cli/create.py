@@ -13,7 +13,15 @@ import trio
 import boxlite
 from boxlite.boxes.policy import HealthCheck, RestartPolicy
 from boxlite.cli.failure import errors_in_json
-from boxlite.cli.options import box_options, engine_options, environment_options, home_option, json_option
+from boxlite.cli.options import (
+    box_options,
+    engine_options,
+    environment_options,
+    home_option,
+    image_argument,
+    json_option,
+    pull_option,
+)
 from boxlite.cli.parameters import Duration, read_environment
 from boxlite.cli.prepare import prepare
 from boxlite.cli.progress import show_progress
@@ -40,7 +48,8 @@ from boxlite.runtime.layout import find_home
 @engine_options
 @home_option
 @json_option
-@click.argument("image")
+@pull_option
+@image_argument
 def create(
     env: tuple[str, ...],
     env_file: tuple[Path, ...],
@@ -59,7 +68,7 @@ def create(
     that started it.
 
     \b
-      boxlite create --name web -m 512m builtin/python
+      boxlite create --name web -m 512m nginx
       boxlite start web
       boxlite exec web -- python3 --version
     """
@@ -90,7 +99,7 @@ async def _create(request: BoxRequest) -> str:
         ) as runtime,
     ):
         with show_progress() as stage:
-            await prepare(runtime, request.image, find_home(request.home), stage)
+            await prepare(runtime, request.image, find_home(request.home), stage, pull=request.pull)
         box = await runtime.create(request.image, **request.box_options())
         return box.name
 

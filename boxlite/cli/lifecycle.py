@@ -8,7 +8,7 @@ import boxlite
 from boxlite.boxes.box import STOP_GRACE
 from boxlite.cli.options import engine_options, home_option, json_option, name_arguments
 from boxlite.cli.parameters import Duration
-from boxlite.cli.prepare import prepare
+from boxlite.cli.prepare import prepare, prepare_host
 from boxlite.cli.progress import Stage
 from boxlite.cli.several import change_each
 from boxlite.runtime.layout import find_home
@@ -37,7 +37,11 @@ def start(names: tuple[str, ...], engine: str, kernel: str | None, home: str | N
     """
 
     async def start_one(box: boxlite.Box, runtime: boxlite.Runtime, stage: Stage) -> None:
-        await prepare(runtime, str(box.options.image), find_home(home), stage)
+        if box.image_id is None:
+            await prepare(runtime, str(box.options.image), find_home(home), stage)
+        else:
+            # Its name may stand for another image by now.
+            await prepare_host(runtime, find_home(home), stage)
         await box.start()
 
     return change_each(names, "starting", start_one, as_json=as_json, home=home, engine=engine, kernel=kernel)

@@ -12,9 +12,11 @@ import click
 
 from boxlite.boxes.lifecycle import ACTIVE
 from boxlite.cli.failure import complain, errors_in_json
-from boxlite.cli.options import home_option, json_option, name_arguments
+from boxlite.cli.names import complete_boxes_and_images
+from boxlite.cli.options import home_option, image_arguments, json_option
 from boxlite.cli.phrases import ago, table
 from boxlite.cli.present import find_boxes, present_boxes
+from boxlite.errors import BoxNotFound, ImageNotFound
 from boxlite.store.records import StoredBox
 
 
@@ -38,19 +40,60 @@ def ls(every: bool, quiet: bool, home: str | None, as_json: bool) -> int:
 
 
 @click.command()
+@click.option("--type", "kind", type=click.Choice(["box", "image"]), help="Look among these alone.")
 @home_option
 @json_option
-@name_arguments
-def inspect(names: tuple[str, ...], home: str | None, as_json: bool) -> int:
-    """Print all that is known of boxes, as a JSON array; with --json on one line.
+@click.argument("names", nargs=-1, required=True, metavar="NAME...", shell_complete=complete_boxes_and_images)
+def inspect(names: tuple[str, ...], kind: str | None, home: str | None, as_json: bool) -> int:
+    """Print all that is known of boxes and images, as a JSON array; with --json on one line.
 
-    The exit status is 1 if there is no box of one of the names.
+    A name that both a box and an image have is the box's. The exit status is 1 if there is neither of one of the names.
     """
     with errors_in_json(as_json):
-        found, missing = find_boxes(home, names)
-    click.echo(json.dumps([describe_box(box) for box in found], indent=None if as_json else 4))
+        boxes: dict[str, StoredBox] = {}
+        if kind != "image":
+            boxes = {box.name: box for box in find_boxes(home, names)[0]}
+        found, missing = [], []
+        for name in dict.fromkeys(names):
+            if name in boxes:
+                found.append(describe_box(boxes[name]))
+            elif kind == "box":
+                missing.append(str(BoxNotFound(name, "there is no such box")))
+            else:
+                try:
+                    found.append(_describe_image(home, name))
+                except ImageNotFound as error:
+                    either = f"there is no box and no image {name}"
+                    missing.append(str(error) if kind == "image" or "begins" in str(error) else either)
+    return _tell_found(found, missing, as_json)
+
+
+@click.command("inspect")
+@home_option
+@json_option
+@image_arguments
+@click.pass_context
+def inspect_images(ctx: click.Context, images: tuple[str, ...], home: str | None, as_json: bool) -> int:
+    """Print all that is known of images, as a JSON array; with --json on one line.
+
+    The exit status is 1 if there is no image of one of the names.
+    """
+    status = ctx.invoke(inspect, names=images, kind="image", home=home, as_json=as_json)
+    assert isinstance(status, int)
+    return status
+
+
+def _describe_image(home: str | None, name: str) -> dict[str, Any]:
+    # Imported here: what is about boxes need not pay for it.
+    from boxlite.cli.stored import describe_details, find_image
+
+    return describe_details(find_image(home, name))
+
+
+def _tell_found(found: Sequence[dict[str, Any]], missing: Sequence[str], as_json: bool) -> int:
+    click.echo(json.dumps(found, indent=None if as_json else 4))
     for error in missing:
-        complain(str(error))
+        complain(error)
     return 1 if missing else 0
 
 
@@ -61,6 +104,7 @@ def describe_box(box: StoredBox) -> dict[str, Any]:
         "id": box.id,
         "name": box.name,
         "image": str(options.image),
+        "image_id": None if box.image is None else str(box.image),
         "state": str(box.state),
         "cause": box.cause,
         "created_at": box.created_at,

@@ -1,4 +1,4 @@
-"""Names of boxes, as the shell completes them."""
+"""Names of boxes and images, as the shell completes them."""
 
 from __future__ import annotations
 
@@ -25,3 +25,42 @@ def complete_names(ctx: click.Context, param: click.Parameter, incomplete: str) 
         for box in boxes
         if box.name.startswith(incomplete) and box.name not in named
     ]
+
+
+def complete_images(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """The images of the home that are called so; none where none can be read."""
+    return [CompletionItem(name, help=help) for name, help in _images(ctx, incomplete)]
+
+
+def complete_sources(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """What a box can be made from: also what needs no image in the home."""
+    builtin = [("builtin/python", "made out of this host's own Python")]
+    return [
+        CompletionItem(name, help=help)
+        for name, help in (*builtin, *_images(ctx, incomplete))
+        if name.startswith(incomplete)
+    ]
+
+
+def complete_boxes_and_images(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """For what takes either."""
+    return [*complete_names(ctx, param, incomplete), *complete_images(ctx, param, incomplete)]
+
+
+def _images(ctx: click.Context, incomplete: str) -> list[tuple[str, str]]:
+    from boxlite.cli.phrases import size
+    from boxlite.cli.stored import open_store
+    from boxlite.images.naming import familiar
+
+    named = ctx.params.get("images") or ()
+    try:
+        images = open_store(ctx.params.get("home"), users=False).list_images()
+    except (BoxliteError, OSError):
+        return []
+    names = {
+        # Whoever begins with the registry wants the whole name.
+        (name if name.startswith(incomplete) and "/" in incomplete else familiar(name)): size(info.size_bytes)
+        for info in images
+        for name in info.names
+    }
+    return [(name, help) for name, help in names.items() if name.startswith(incomplete) and name not in named]

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
-from boxlite.cli.names import complete_names
+from boxlite.cli.names import complete_images, complete_names, complete_sources
 from boxlite.cli.parameters import Duration, SizeInMib, VolumeText
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -21,6 +21,15 @@ home_option = click.option(
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 name_argument = click.argument("name", shell_complete=complete_names)
 name_arguments = click.argument("names", nargs=-1, required=True, metavar="NAME...", shell_complete=complete_names)
+image_arguments = click.argument("images", nargs=-1, required=True, metavar="IMAGE...", shell_complete=complete_images)
+image_argument = click.argument("image", shell_complete=complete_sources)
+pull_option = click.option(
+    "--pull",
+    type=click.Choice(["always", "missing", "never"]),
+    default="missing",
+    show_default=True,
+    help="When the image comes from its registry.",
+)
 any_name_arguments = click.argument("names", nargs=-1, metavar="[NAME]...", shell_complete=complete_names)
 command_argument = click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="[--] [COMMAND]...")
 

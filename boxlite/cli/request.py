@@ -22,6 +22,7 @@ class BoxRequest:
     """A box; None leaves a choice to the image or to `BoxOptions`. Times are in seconds."""
 
     image: str
+    pull: str = "missing"
     name: str | None = None
     cpus: int | None = None
     memory_mib: int | None = None

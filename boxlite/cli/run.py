@@ -18,7 +18,9 @@ from boxlite.cli.options import (
     engine_options,
     environment_options,
     home_option,
+    image_argument,
     json_option,
+    pull_option,
     without_dashes,
 )
 from boxlite.cli.parameters import read_environment
@@ -36,7 +38,8 @@ from boxlite.cli.terminal import check_terminal
 @home_option
 @json_option
 @click.option("--timings", is_flag=True, help="Say on stderr, or with --json in the object, what each stage took.")
-@click.argument("image")
+@pull_option
+@image_argument
 @command_argument
 def run(
     env: tuple[str, ...],
@@ -48,11 +51,13 @@ def run(
 ) -> int:
     """Run COMMAND in a new virtual machine, and remove it afterwards.
 
-    IMAGE is builtin/python or oci:DIRECTORY[:TAG]. Its entrypoint, command, environment, user and working directory
+    IMAGE is a name such as alpine or ghcr.io/owner/name:tag, which is pulled where it is not here, builtin/python, or
+    oci:DIRECTORY[:TAG]. Its entrypoint, command, environment, user and working directory
     count as they do for docker run. The exit status is the command's: 128+n for signal n, 124 for a timeout; 125 says
     that boxlite itself failed.
 
     \b
+      boxlite run alpine -- uname -a
       boxlite run builtin/python -- python3 -c 'print(6 * 7)'
       echo hello | boxlite run builtin/python -- tr a-z A-Z
       boxlite run -it builtin/python -- sh

@@ -11,12 +11,13 @@ import boxlite
 from boxlite.cli.communicate import Finished, Sink, communicate, terminal_type
 from boxlite.cli.descriptors import is_pipe_or_file
 from boxlite.cli.prepare import prepare
-from boxlite.cli.progress import Stage, show_progress
+from boxlite.cli.progress import show_progress
 from boxlite.cli.request import RunRequest
 from boxlite.cli.signals import SignalRelay, relay_signals
 from boxlite.cli.standard import STDIN
 from boxlite.cli.terminal import window_size
 from boxlite.cli.timings import Trace
+from boxlite.images.reference import parse_reference
 from boxlite.runtime.layout import find_home
 
 
@@ -27,32 +28,27 @@ async def run_in_box(request: RunRequest, stdout: Sink, stderr: Sink) -> Finishe
     the box.
     """
     trace = Trace()
+    # What makes no sense is told before anything is opened.
+    parse_reference(request.image)
     async with relay_signals() as relay, AsyncExitStack() as opened:
         with trace.measure("open"):
             runtime = await opened.enter_async_context(
                 boxlite.open_runtime(home=request.home, engine=request.engine, kernel=request.kernel, ephemeral=True)
             )
-            box = await opened.enter_async_context(runtime.open_box(request.image, **request.box_options()))
         with show_progress() as stage:
-            argv = await _boot(runtime, box, request, stage, trace)
+            with trace.measure("prepare"):
+                image = await prepare(runtime, request.image, find_home(request.home), stage, pull=request.pull)
+                argv = request.argv(image.config)
+                box = await opened.enter_async_context(runtime.open_box(request.image, **request.box_options()))
+            with stage("booting"), trace.measure("start"):
+                await box.start()
+            trace.add_parts("start", box.metrics().stage_seconds)
         with trace.measure("command"):
             finished = await _execute(box, argv, request, relay, stdout, stderr)
         trace.add_command(finished.timings)
         with trace.measure("remove"):
             await opened.aclose()
     return attrs.evolve(finished, stages=trace.seconds)
-
-
-async def _boot(
-    runtime: boxlite.Runtime, box: boxlite.Box, request: RunRequest, stage: Stage, trace: Trace
-) -> tuple[str, ...]:
-    with trace.measure("prepare"):
-        image = await prepare(runtime, request.image, find_home(request.home), stage)
-        argv = request.argv(image.config)
-    with stage("booting"), trace.measure("start"):
-        await box.start()
-    trace.add_parts("start", box.metrics().stage_seconds)
-    return argv
 
 
 async def _execute(

@@ -67,7 +67,7 @@ def open_blob(layout: Path, descriptor: Descriptor) -> Iterator[BlobReader]:
 
     Raises `ImageNotFound` where there is none, `ImageDamaged` where it is no regular file or has the wrong size.
     """
-    with _open_below(layout, ("blobs", descriptor.digest.algorithm, descriptor.digest.hex)) as file:
+    with open_below(layout, ("blobs", descriptor.digest.algorithm, descriptor.digest.hex)) as file:
         size = os.fstat(file.fileno()).st_size
         if size != descriptor.size:
             raise ImageDamaged(
@@ -88,7 +88,7 @@ def read_json_blob(layout: Path, descriptor: Descriptor) -> bytes:
 
 def read_layout_file(layout: Path, name: str) -> bytes:
     """`index.json` or `oci-layout`, which have no descriptor. Raises `ImageNotFound` and `ImageDamaged`."""
-    with _open_below(layout, (name,)) as file, io.BufferedReader(file) as buffered:
+    with open_below(layout, (name,)) as file, io.BufferedReader(file) as buffered:
         data = buffered.read(MAX_JSON_BYTES + 1)
     if len(data) > MAX_JSON_BYTES:
         raise ImageDamaged(f"{layout / name} has more than {MAX_JSON_BYTES} bytes")
@@ -96,7 +96,7 @@ def read_layout_file(layout: Path, name: str) -> bytes:
 
 
 @contextlib.contextmanager
-def _open_below(layout: Path, parts: tuple[str, ...]) -> Iterator[io.FileIO]:
+def open_below(layout: Path, parts: tuple[str, ...]) -> Iterator[io.FileIO]:
     """A regular file below the layout; no symbolic link below it is followed, and opening never blocks."""
     path = layout.joinpath(*parts)
     with contextlib.ExitStack() as stack:

@@ -11,31 +11,26 @@ from boxlite.errors import ImageDamaged, ImageNotFound, UnsupportedImage
 from boxlite.images.blobs import Descriptor, read_json_blob, read_layout_file
 from boxlite.images.config import ImageConfig
 from boxlite.images.digest import Digest
+from boxlite.images.manifest import (
+    INDEXES,
+    MANIFESTS,
+    MAX_NESTED_INDEXES,
+    choose_from_index,
+    parse_descriptor,
+    parse_manifest,
+)
 from boxlite.images.schema import (
     Object,
     get_object,
     get_objects,
-    get_size,
     get_string,
     get_string_map,
     get_strings,
     parse_object,
 )
 
-_TAG = "org.opencontainers.image.ref.name"
-_INDEXES = {
-    "application/vnd.oci.image.index.v1+json",
-    "application/vnd.docker.distribution.manifest.list.v2+json",
-}
-_MANIFESTS = {
-    "application/vnd.oci.image.manifest.v1+json",
-    "application/vnd.docker.distribution.manifest.v2+json",
-}
-_CONFIGS = {
-    "application/vnd.oci.image.config.v1+json",
-    "application/vnd.docker.container.image.v1+json",
-}
-_MAX_NESTED_INDEXES = 4
+TAG = "org.opencontainers.image.ref.name"
+"""The annotation with an image's name in a layout."""
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "arm64": "arm64"}
 
 
@@ -49,6 +44,17 @@ class Layer:
 
 
 @attrs.frozen
+class Platform:
+    """What an image was made for."""
+
+    os: str
+    architecture: str
+
+    def __str__(self) -> str:
+        return f"{self.os}/{self.architecture}"
+
+
+@attrs.frozen
 class LayoutImage:
     """An image whose manifest and configuration were read and verified, and whose layers were not yet."""
 
@@ -56,6 +62,11 @@ class LayoutImage:
     """Of the manifest."""
     config: ImageConfig
     layers: tuple[Layer, ...]
+    platform: Platform
+    manifest: Descriptor
+    config_descriptor: Descriptor
+    created: str
+    """When it was made, as its maker says (RFC 3339); may be empty."""
 
 
 def host_architecture() -> str:
@@ -77,18 +88,16 @@ def find_image(layout: Path, tag: str | None, architecture: str) -> LayoutImage:
         raise UnsupportedImage(f"{layout} is an OCI image layout of version {version}; version 1 is supported")
     where = f"{layout}/index.json"
     index = parse_object(read_layout_file(layout, "index.json"), where)
-    chosen = _descriptor(_choose_tag(get_objects(index, "manifests", where), tag, layout), where)
-    for _ in range(_MAX_NESTED_INDEXES):
-        if chosen.media_type not in _INDEXES:
-            return _image(layout, chosen, architecture)
-        where = f"index {chosen.digest}"
-        nested = parse_object(read_json_blob(layout, chosen), where)
-        chosen = _descriptor(_choose_platform(get_objects(nested, "manifests", where), architecture, where), where)
-    raise UnsupportedImage(f"{layout} nests more than {_MAX_NESTED_INDEXES} image indexes")
+    chosen = parse_descriptor(_choose_tag(get_objects(index, "manifests", where), tag, layout), where)
+    for _ in range(MAX_NESTED_INDEXES):
+        if chosen.media_type not in INDEXES:
+            return read_image(layout, chosen, architecture)
+        chosen = choose_from_index(read_json_blob(layout, chosen), architecture, f"index {chosen.digest}")
+    raise UnsupportedImage(f"{layout} nests more than {MAX_NESTED_INDEXES} image indexes")
 
 
 def _choose_tag(manifests: list[Object], tag: str | None, layout: Path) -> Object:
-    tags = [get_string_map(manifest, "annotations", f"{layout}/index.json").get(_TAG) for manifest in manifests]
+    tags = [get_string_map(manifest, "annotations", f"{layout}/index.json").get(TAG) for manifest in manifests]
     known = ", ".join(sorted({name for name in tags if name})) or "none"
     if tag is not None:
         if tag not in tags:
@@ -101,30 +110,20 @@ def _choose_tag(manifests: list[Object], tag: str | None, layout: Path) -> Objec
     return manifests[0]
 
 
-def _choose_platform(manifests: list[Object], architecture: str, where: str) -> Object:
-    platforms = [get_object(manifest, "platform", where) for manifest in manifests]
-    names = [f"{get_string(p, 'os', where, '')}/{get_string(p, 'architecture', where, '')}" for p in platforms]
-    wanted = f"linux/{architecture}"
-    if wanted in names:
-        return manifests[names.index(wanted)]
-    if len(manifests) == 1 and not platforms[0]:
-        return manifests[0]
-    raise UnsupportedImage(f"{where} has no image for {wanted}, only for {', '.join(sorted(set(names))) or 'nothing'}")
+def read_image(layout: Path, manifest: Descriptor, architecture: str | None) -> LayoutImage:
+    """The image of a manifest in a layout, for Linux on that architecture, or with None on any.
 
-
-def _image(layout: Path, manifest: Descriptor, architecture: str) -> LayoutImage:
-    if manifest.media_type not in _MANIFESTS:
+    Raises `ImageNotFound` for a missing blob, `ImageDamaged`, and `UnsupportedImage`.
+    """
+    if manifest.media_type not in MANIFESTS:
         raise UnsupportedImage(f"{manifest.digest} in {layout} is no image manifest but {manifest.media_type!r}")
     where = f"manifest {manifest.digest}"
-    document = parse_object(read_json_blob(layout, manifest), where)
-    config = _descriptor(get_object(document, "config", where), where)
-    if config.media_type not in _CONFIGS:
-        raise UnsupportedImage(f"{where} is for something else than an image to run: {config.media_type!r}")
-    layers = [_descriptor(layer, where) for layer in get_objects(document, "layers", where)]
+    parts = parse_manifest(read_json_blob(layout, manifest), where)
+    config, layers = parts.config, parts.layers
     where = f"configuration {config.digest}"
     document = parse_object(read_json_blob(layout, config), where)
-    made_for = f"{get_string(document, 'os', where)}/{get_string(document, 'architecture', where)}"
-    if made_for != f"linux/{architecture}":
+    made_for = Platform(get_string(document, "os", where), get_string(document, "architecture", where))
+    if architecture is not None and made_for != Platform("linux", architecture):
         raise UnsupportedImage(f"the image in {layout} is for {made_for}; this machine runs linux/{architecture}")
     diff_ids = get_strings(get_object(document, "rootfs", where), "diff_ids", where)
     if len(diff_ids) != len(layers):
@@ -132,15 +131,11 @@ def _image(layout: Path, manifest: Descriptor, architecture: str) -> LayoutImage
     return LayoutImage(
         digest=manifest.digest,
         config=ImageConfig.from_json(document),
+        platform=made_for,
+        manifest=manifest,
+        config_descriptor=config,
+        created=get_string(document, "created", where, ""),
         layers=tuple(
             Layer(layout, layer, Digest.parse(diff_id)) for layer, diff_id in zip(layers, diff_ids, strict=True)
         ),
-    )
-
-
-def _descriptor(document: Object, where: str) -> Descriptor:
-    return Descriptor(
-        media_type=get_string(document, "mediaType", where),
-        digest=Digest.parse(get_string(document, "digest", where)),
-        size=get_size(document, "size", where),
     )

@@ -12,6 +12,7 @@ import trio
 
 from actors import (
     Actor,
+    ActorError,
     ActorRef,
     ChildSpec,
     Deferred,
@@ -28,6 +29,9 @@ from boxlite.boxes.lifecycle import BoxEvent, BoxState
 from boxlite.boxes.options import BoxOptions
 from boxlite.boxes.services import BoxServices
 from boxlite.errors import BoxExists, BoxliteError, BoxNotFound, RuntimeClosed, StorageFull, StoreFailed
+from boxlite.images.digest import Digest
+from boxlite.images.messages import PullPolicy, ResolveImage
+from boxlite.images.reference import Reference, RegistryReference
 from boxlite.runtime.admission import Lease, Need
 from boxlite.runtime.messages import BoxRecord, BoxRemoved, CreateBox, FindBox, ForgetBox, ListBoxes
 from boxlite.runtime.recovery import Decision, announce_end, decide, discard, ended_with_runtime
@@ -114,12 +118,13 @@ class RuntimeActor(Actor):
                 closed = RuntimeClosed("the runtime is ending, and makes no more boxes")
                 closed.__cause__ = error
                 deferred.fail(closed)
-            except BoxliteError as error:
+            except (BoxliteError, OSError, ActorError) as error:
                 deferred.fail(error)
 
     async def _add(self, message: CreateBox, deferred: Deferred[BoxRecord], scope: trio.CancelScope) -> BoxRecord:
         """A new box; an error or a cancellation leaves no share, directory, actor or row."""
         services, options = self._services, message.options
+        image = await self._find_image(options.image, message.pull)
         lease = await services.admission.admit(options.name, Need(options.memory_mib, options.cpus), wait=message.wait)
         now = services.wall_clock()
         box = StoredBox(
@@ -128,6 +133,7 @@ class RuntimeActor(Actor):
             created_at=now,
             changed_at=now,
             auto_remove=message.auto_remove,
+            image=image,
         )
         record: BoxRecord | None = None
         try:
@@ -148,6 +154,13 @@ class RuntimeActor(Actor):
         services.counters.boxes_created += 1
         services.announce(BoxChange(box.name, box.id, BoxEvent.CREATE, None, box.state, now))
         return record
+
+    async def _find_image(self, reference: Reference, pull: PullPolicy) -> Digest | None:
+        """What the image's name stands for now; it comes from its registry first where it has to."""
+        if not isinstance(reference, RegistryReference):
+            # The first start finds out.
+            return None
+        return await self._services.images.ask(ResolveImage(reference, pull))
 
     async def _undo(self, box: StoredBox, record: BoxRecord | None) -> None:
         if record is not None:

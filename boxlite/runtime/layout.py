@@ -33,6 +33,11 @@ class Home:
         return self.path / "disks"
 
     @property
+    def images(self) -> Path:
+        """What was pulled and loaded: an OCI image layout."""
+        return self.path / "images"
+
+    @property
     def builtin(self) -> Path:
         """Embedded images and the guest's root disk."""
         return self.path / "builtin"
@@ -80,7 +85,7 @@ class Home:
     @property
     def shared(self) -> tuple[Path, ...]:
         """What all runtimes use, and could make again."""
-        return self.disks, self.builtin, self.kernels, self.templates
+        return self.disks, self.images, self.builtin, self.kernels, self.templates
 
     def make(self) -> None:
         """Makes what every runtime needs of it; raises `DiskError` where that cannot be written."""

@@ -8,6 +8,7 @@ import attrs
 
 from actors import ActorRef, Message
 from boxlite.boxes.options import BoxOptions
+from boxlite.images.messages import PullPolicy
 from boxlite.metrics.counters import BoxMeter
 
 
@@ -28,8 +29,9 @@ class BoxRecord:
 class CreateBox(Message[BoxRecord]):
     """Makes a box, of which nothing is started, when the budget has a share for it.
 
-    Rejected with `BoxExists`, with `OverBudget` (without `wait` also where there is no share now), `StorageFull`,
-    `StoreFailed` or `DiskError`. When the asker has been cancelled, or it was rejected, there is no box.
+    Rejected with `BoxExists`, with an `ImageError` or what else a pull raises, with `OverBudget` (without `wait` also
+    where there is no share now), `StorageFull`, `StoreFailed` or `DiskError`. When the asker has been cancelled, or it
+    was rejected, there is no box.
     """
 
     options: BoxOptions
@@ -38,6 +40,8 @@ class CreateBox(Message[BoxRecord]):
     """A box of that name is as good, unless it differs in one of these options. None refuses any."""
     auto_remove: bool = False
     """See `StoredBox.auto_remove`."""
+    pull: PullPolicy = PullPolicy.MISSING
+    """Whether its image comes from a registry first."""
 
 
 @attrs.frozen

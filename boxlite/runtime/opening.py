@@ -14,7 +14,9 @@ from boxlite.boxes.changes import Change
 from boxlite.boxes.services import BoxServices, make_restore_limiter
 from boxlite.boxes.storage import LocalStorage
 from boxlite.errors import InvalidOptions
-from boxlite.images.actor import ImageActor
+from boxlite.images.actor import ImageActor, ImageFiles
+from boxlite.images.registry.config import RegistryConfig
+from boxlite.images.registry.config_file import load_registry_config
 from boxlite.metrics.counters import RuntimeCounters
 from boxlite.pools.pressure import watch_host_memory
 from boxlite.portal.loop import open_asyncio_loop
@@ -26,6 +28,7 @@ from boxlite.runtime.parts import Parts
 from boxlite.runtime.runtime import Runtime
 from boxlite.runtime.salvage import salvage
 from boxlite.runtime.tree import open_tree
+from boxlite.runtime.users import HomeUsers
 from boxlite.templates.actor import TemplateActor
 from boxlite.templates.build import Workshop
 from boxlite.templates.files import TemplateFiles
@@ -45,6 +48,8 @@ async def open_runtime(
     kernel: str | os.PathLike[str] | None = None,
     autostart: bool = True,
     templates_mib: int = 4096,
+    images_mib: int | None = None,
+    registries: RegistryConfig | None = None,
 ) -> AsyncIterator[Runtime]:
     """Opens a runtime in any Trio program; leaving the block, in any way, ends its machines and leaves no process.
 
@@ -63,6 +68,10 @@ async def open_runtime(
     `templates_mib` is how much room the home's templates may take, from which boxes are restored at their first start;
     the longest unused go first. With 0 every start is a boot.
 
+    `images_mib` is how much room the home's images and their disks may take together; what came from a registry and was
+    not used for the longest time goes first, and nothing that a box is made from (default: no bound). `registries` says
+    how registries are reached (default: what the file registries.toml says; see docs/registries.md).
+
     What the block raises comes out as it is. Raises `HomeInUse`, `InvalidOptions`, `DiskError` where the home cannot be
     written, `StorageFull`, `StoreFailed` where its database cannot be read, `SocketPathTooLong`, `ZygoteError`, and
     `RuntimeFailed` where the runtime's own actors crash too often.
@@ -70,9 +79,14 @@ async def open_runtime(
     where, sockets = find_home(home), find_socket_directory(runtime_dir)
     parts = Parts(where, engine=_engine_kind(engine), kernel=None if kernel is None else Path(kernel))
     templates_bytes = _room("templates_mib", templates_mib) << 20
+    images_bytes = None if images_mib is None else _room("images_mib", images_mib) << 20
     admission = Admission(memory_mib=_budget("memory_mib", memory_mib), cpus=_budget("cpus", cpus))
     open_files = open_ephemeral if ephemeral else open_persistent
     block = UserBlock()
+
+    def load_config() -> RegistryConfig:
+        return load_registry_config(where.path) if registries is None else registries
+
     with block.whole(), open_files(where, sockets) as files:
         async with open_asyncio_loop() as loop, open_local_engine(loop, files.sockets) as local:
             if not ephemeral:
@@ -84,7 +98,15 @@ async def open_runtime(
                 workshop = Workshop(keeper, local, storage, time.time)
                 return BoxServices(
                     images=await system.start_child(
-                        ChildSpec("images", lambda: ImageActor(where.disks, where.builtin))
+                        ChildSpec(
+                            "images",
+                            lambda: ImageActor(
+                                ImageFiles(disks=where.disks, builtins=where.builtin, images=where.images),
+                                HomeUsers(where.path, files.store.load),
+                                load_config,
+                                limit_bytes=images_bytes,
+                            ),
+                        )
                     ),
                     templates=await system.start_child(
                         ChildSpec("templates", lambda: TemplateActor(workshop, enabled=templates_bytes > 0))

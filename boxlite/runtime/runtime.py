@@ -19,7 +19,8 @@ from boxlite.boxes.services import BoxServices
 from boxlite.boxes.text import Text
 from boxlite.boxes.volumes import Volume, resolve_volumes
 from boxlite.errors import InvalidOptions
-from boxlite.images.actor import Prepare, PreparedImage
+from boxlite.images.handle import Images, pull_policy
+from boxlite.images.messages import Prepare, PreparedImage
 from boxlite.images.reference import parse_reference
 from boxlite.metrics.snapshot import (
     BoxMetrics,
@@ -96,35 +97,47 @@ class Runtime:
         self._detachable = detachable
         self._memory = memory
 
-    async def create(self, image: str, *, wait: bool = True, **options: Unpack[CreateOptions]) -> Box:
+    async def create(
+        self, image: str, *, wait: bool = True, pull: str = "missing", **options: Unpack[CreateOptions]
+    ) -> Box:
         """Creates a box; its first use prepares the image, makes the disk and boots.
 
         It stays until `Box.remove`, and in a persistent runtime's home beyond its end; an ephemeral one's end removes
-        it. `image` is `builtin/python` or `oci:DIR[:TAG]`; a name is made up where none is given. Returns at once,
-        unless the runtime has a budget that is used up: then it waits in a queue, first come, first served, or without
-        `wait` raises `OverBudget`. Cancelling leaves the queue and no box.
+        it. `image` is a name such as `alpine`, `ghcr.io/a/b:tag` or `host:5000/x@sha256:...`, the id of an image that
+        is here, `oci:DIR[:TAG]`, or `builtin/python`. A box stays with the image that it is made from, wherever the
+        name leads later. `pull` says when that comes from its registry: "missing", where there is none of that name
+        here, "always" or "never". The box's own name is made up where none is given.
+
+        Returns once the image is here, unless the runtime has a budget that is used up: then it waits in a queue, first
+        come, first served, or without `wait` raises `OverBudget`. Cancelling leaves the queue and no box.
 
         Raises `InvalidReference`, `InvalidOptions`, `VolumeUnavailable`, `BoxExists`, `OverBudget`, `StorageFull` or
-        `StoreFailed`.
+        `StoreFailed`, and what `Images.pull` raises.
         """
-        return self._box(await ask(self._ref, CreateBox(await self._options(image, options), wait)))
+        message = CreateBox(await self._options(image, options), wait, pull=pull_policy(pull))
+        return self._box(await ask(self._ref, message))
 
-    async def get_or_create(self, name: str, image: str, *, wait: bool = True, **options: Unpack[NamedOptions]) -> Box:
+    async def get_or_create(
+        self, name: str, image: str, *, wait: bool = True, pull: str = "missing", **options: Unpack[NamedOptions]
+    ) -> Box:
         """The box of that name, which is created where there is none. Of many tasks that ask at once, one creates it.
 
         Raises `BoxExists` where there is one that differs in its image or in one of the given options, and what
         `create` raises. Whether the box runs, and ran before, does not matter.
         """
         wanted = await self._options(image, {"name": name, **options})
-        return self._box(await ask(self._ref, CreateBox(wanted, wait, existing=frozenset({"image", *options}))))
+        compared = frozenset({"image", *options})
+        return self._box(await ask(self._ref, CreateBox(wanted, wait, compared, pull=pull_policy(pull))))
 
     @asynccontextmanager
-    async def open_box(self, image: str, *, wait: bool = True, **options: Unpack[CreateOptions]) -> AsyncIterator[Box]:
+    async def open_box(
+        self, image: str, *, wait: bool = True, pull: str = "missing", **options: Unpack[CreateOptions]
+    ) -> AsyncIterator[Box]:
         """A box for the block: created as by `create`, and removed at the end with all that it wrote.
 
         The removal is shielded from cancellation and takes at most `REMOVE_GRACE` seconds.
         """
-        box = await self.create(image, wait=wait, **options)
+        box = await self.create(image, wait=wait, pull=pull, **options)
         try:
             yield box
         finally:
@@ -196,6 +209,11 @@ class Runtime:
         Raises `InvalidReference` or another `ImageError`. Cancelling stops the work, unless another task waits for it.
         """
         return await ask(self._services.images, Prepare(parse_reference(image)))
+
+    @property
+    def images(self) -> Images:
+        """The images in this runtime's home, from which boxes are made."""
+        return Images(self._services.images)
 
     @property
     def templates(self) -> Templates:

@@ -60,7 +60,9 @@ def _restore(card: Card, directory: Path, now: float) -> StoredBox:
         state = BoxState.RUNNING
     else:
         state = BoxState.STOPPED if (directory / SCRATCH_FILE).exists() else BoxState.CONFIGURED
-    return StoredBox(card.id, card.options, card.created_at, state, cause, now, vm, auto_remove=card.auto_remove)
+    return StoredBox(
+        card.id, card.options, card.created_at, state, cause, now, vm, auto_remove=card.auto_remove, image=card.image
+    )
 
 
 def _folders(boxes: Path) -> list[Path]:

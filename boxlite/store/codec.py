@@ -14,14 +14,19 @@ from boxlite.boxes.policy import HealthCheck
 from boxlite.boxes.volumes import Volume
 from boxlite.errors import BoxliteError
 from boxlite.images.config import ImageConfig
+from boxlite.images.digest import Digest
 from boxlite.images.reference import parse_reference
 from vmm_ffi.spec import VmRecord
 
 T = TypeVar("T")
 
-_CARD_VERSION = 2
+_CARD_VERSION = 3
 
-_CARD_ADDITIONS: Mapping[int, Mapping[str, Any]] = {1: {"auto_remove": False}, _CARD_VERSION: {}}
+_CARD_ADDITIONS: Mapping[int, Mapping[str, Any]] = {
+    1: {"auto_remove": False, "image": None},
+    2: {"image": None},
+    _CARD_VERSION: {},
+}
 """The versions that are read, and what each of them has no word for."""
 
 
@@ -43,6 +48,8 @@ class Card:
     """In seconds since the epoch."""
     auto_remove: bool = False
     """See `StoredBox.auto_remove`."""
+    image: Digest | None = None
+    """See `StoredBox.image`."""
 
 
 def encode_options(options: BoxOptions) -> str:
@@ -71,6 +78,14 @@ def decode_config(text: str) -> ImageConfig:
     return ImageConfig(**fields)
 
 
+def decode_digest(text: str) -> Digest:
+    """What `str` made of a digest; raises `Undecodable`."""
+    try:
+        return Digest.parse(text)
+    except BoxliteError as error:
+        raise Undecodable(str(error)) from error
+
+
 def encode_vm(record: VmRecord) -> str:
     """By what a machine is found again."""
     return _dump(record.to_json())
@@ -87,7 +102,8 @@ def decode_vm(text: str) -> VmRecord:
 def encode_card(card: Card) -> str:
     """What is kept in a box's own directory."""
     document = {"version": _CARD_VERSION, **attrs.asdict(card, recurse=False)}
-    return _dump(document | {"options": _options_to_json(card.options)})
+    image = None if card.image is None else str(card.image)
+    return _dump(document | {"options": _options_to_json(card.options), "image": image})
 
 
 def decode_card(text: str) -> Card:
@@ -101,7 +117,9 @@ def decode_card(text: str) -> Card:
     _require(_is_number(fields["created_at"]) and math.isfinite(fields["created_at"]), "created_at is a time")
     _require(isinstance(fields["auto_remove"], bool), "auto_remove is true or false")
     options = _options_from_json(fields["options"])
-    return Card(fields["id"], options, float(fields["created_at"]), fields["auto_remove"])
+    _require(isinstance(fields["image"], str | None), "image is a digest")
+    image = None if fields["image"] is None else decode_digest(fields["image"])
+    return Card(fields["id"], options, float(fields["created_at"]), fields["auto_remove"], image)
 
 
 def _options_to_json(options: BoxOptions) -> dict[str, Any]:

@@ -38,6 +38,8 @@ _STEPS: tuple[tuple[str, ...], ...] = (
     ),
     # A runtime that was killed leaves boxes behind that nobody will ask for again.
     ("ALTER TABLE boxes ADD COLUMN auto_remove INTEGER NOT NULL DEFAULT 0",),
+    # A tag that moves on changes no box.
+    ("ALTER TABLE boxes ADD COLUMN image TEXT",),
 )
 
 VERSION = len(_STEPS)

@@ -9,6 +9,7 @@ import attrs
 from boxlite.boxes.lifecycle import BoxState
 from boxlite.boxes.options import BoxOptions
 from boxlite.images.config import ImageConfig
+from boxlite.images.digest import Digest
 from vmm_ffi.spec import VmRecord
 
 
@@ -24,6 +25,7 @@ class StoredBox:
     cause: str = ""
     """Why it is in this state, where there is something to say."""
     changed_at: float = 0.0
+    """Since when it is in this state: to be adopted, or to lose its portal, does not begin it anew."""
     vm: VmRecord | None = None
     """Of the machine that runs, or ran when this was written."""
     restarts: int = 0
@@ -36,6 +38,9 @@ class StoredBox:
     """Of the image that its machine was started from: a tag may lead elsewhere by the time a runtime adopts it."""
     auto_remove: bool = attrs.field(default=False, kw_only=True)
     """Whether it is of no use beyond its runtime: the next one removes what is left of it."""
+
+    image: Digest | None = attrs.field(default=None, kw_only=True)
+    """Of the manifest of the image that it is made from, once that is known: its name may lead elsewhere later."""
 
     @property
     def name(self) -> str:

@@ -16,6 +16,7 @@ from boxlite.store.codec import (
     Card,
     Undecodable,
     decode_config,
+    decode_digest,
     decode_options,
     decode_vm,
     encode_config,
@@ -42,6 +43,7 @@ _COLUMNS = (
     "stopped_by_hand",
     "started_at",
     "config",
+    "image",
 )
 _ADD = f"INSERT INTO boxes ({', '.join(_COLUMNS)}) VALUES ({', '.join(f':{name}' for name in _COLUMNS)})"
 _CHANGING = _COLUMNS[5:]
@@ -108,7 +110,7 @@ class SqliteStore:
         """See `BoxStore`."""
         # The card first: a directory with a card and no row becomes a box again, so that neither is ever without.
         if self._directories is not None:
-            write_card(self._directories / box.id, Card(box.id, box.options, box.created_at, box.auto_remove))
+            write_card(self._directories / box.id, _card(box))
         try:
             self._connection.execute(_ADD, _to_row(box))
         except sqlite3.IntegrityError as error:
@@ -196,6 +198,10 @@ def _is_full(path: str) -> bool:
         return False
 
 
+def _card(box: StoredBox) -> Card:
+    return Card(box.id, box.options, box.created_at, box.auto_remove, box.image)
+
+
 def _to_row(box: StoredBox) -> dict[str, str | float | None]:
     fixed: dict[str, str | float | None] = {
         "id": box.id,
@@ -218,6 +224,7 @@ def _to_changes(box: StoredBox) -> dict[str, str | float | None]:
         "stopped_by_hand": box.stopped_by_hand,
         "started_at": box.started_at,
         "config": None if box.config is None else encode_config(box.config),
+        "image": None if box.image is None else str(box.image),
     }
 
 
@@ -244,6 +251,7 @@ def _from_row(row: tuple[object, ...]) -> StoredBox:
         started_at=None if fields["started_at"] is None else _number(fields, "started_at"),
         config=None if config is None else decode_config(_text(fields, "config")),
         auto_remove=bool(_number(fields, "auto_remove")),
+        image=None if fields["image"] is None else decode_digest(_text(fields, "image")),
     )
 
 

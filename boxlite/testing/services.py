@@ -8,8 +8,9 @@ from typing import Any, final
 
 from actors import Actor, Message
 from boxlite.errors import BoxliteError, ImageNotFound
-from boxlite.images.actor import Prepare, PreparedImage
 from boxlite.images.digest import Digest
+from boxlite.images.messages import Prepare, PreparedImage, ResolveImage
+from boxlite.images.reference import Reference
 from boxlite.store.records import BoxStore, StoredBox
 from boxlite.testing.host import BoxFiles, SimulatedHost
 from boxlite.testing.process import HostProcess
@@ -20,7 +21,7 @@ _ROOT = Path("/simulated")
 
 
 class SimulatedImages(Actor):
-    """Answers `Prepare` for the images of a simulated host."""
+    """Answers `Prepare` and `ResolveImage` for the images of a simulated host."""
 
     rejections = (BoxliteError,)
 
@@ -30,14 +31,19 @@ class SimulatedImages(Actor):
     async def handle(self, message: Message[Any]) -> Any:
         """See `Prepare`."""
         match message:
+            case ResolveImage(reference):
+                return self._digest(reference)
             case Prepare(reference):
-                config = self._host.images.get(str(reference))
-                if config is None:
-                    raise ImageNotFound(f"the simulated host has no image {reference}")
-                digest = Digest("sha256", hashlib.sha256(str(reference).encode()).hexdigest())
+                digest = self._digest(reference)
+                config = self._host.images[str(reference)]
                 return PreparedImage(reference, digest, _ROOT / "disks" / f"{digest.hex}.ext4", config)
             case _:
                 return await super().handle(message)
+
+    def _digest(self, reference: Reference) -> Digest:
+        if str(reference) not in self._host.images:
+            raise ImageNotFound(f"the simulated host has no image {reference}")
+        return Digest("sha256", hashlib.sha256(str(reference).encode()).hexdigest())
 
 
 @final

@@ -62,7 +62,7 @@ def test_programs_get_an_array_of_all_that_is_known(filled: str) -> None:
 def test_inspect_goes_on_after_a_name_that_no_box_has(filled: str) -> None:
     ended = call("inspect", "--home", filled, "nobody", "web", "web")
     assert [found["name"] for found in json.loads(ended.stdout)] == ["web"]
-    assert ended.stderr == "boxlite: box nobody: there is no such box\n"
+    assert ended.stderr == "boxlite: there is no box and no image nobody\n"
     assert ended.status == 1
 
 

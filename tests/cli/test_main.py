@@ -67,7 +67,8 @@ def test_a_wrong_use_is_told_on_stderr_with_125(call: Call) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["ubuntu:24.04"], "skopeo copy docker://ubuntu:24.04"),
+        (["Ubuntu:24.04"], "names are in small letters"),
+        (["--pull", "never", "ubuntu:24.04"], "`boxlite pull` brings it in"),
         (["builtin/nonesuch"], "there is no image builtin/nonesuch"),
         (["oci:/nonexistent"], "/nonexistent"),
         (["--memory", "1m", "builtin/python"], "memory_mib must be at least"),
@@ -105,10 +106,10 @@ def test_a_home_that_cannot_be_written_is_told(call: Call, tmp_path: Path) -> No
 
 
 def test_with_json_an_error_is_an_object_on_stdout_and_a_line_on_stderr(call: Call) -> None:
-    ended = call("run", "--json", "nonesuch")
+    ended = call("run", "--json", "Nonesuch")
     assert ended.status == 125
     assert ended.stdout.startswith('{"exit_code": 125, "errors": [{"type": "InvalidReference"')
-    assert ended.stderr.startswith("boxlite: 'nonesuch' is not an image")
+    assert ended.stderr.startswith("boxlite: 'Nonesuch' does not name an image")
 
 
 def test_a_reader_that_left_ends_boxlite_quietly() -> None:
@@ -157,7 +158,7 @@ def test_colours_are_for_terminals_and_not_where_the_user_wants_none() -> None:
     for colour, variables in ((True, {}), (False, {"NO_COLOR": "1"})):
         environment = {name: value for name, value in os.environ.items() if name != "NO_COLOR"}
         done = subprocess.run(
-            [sys.executable, "-m", "boxlite", "run", "nonesuch"],
+            [sys.executable, "-m", "boxlite", "run", "Nonesuch"],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=terminal,
@@ -169,4 +170,4 @@ def test_colours_are_for_terminals_and_not_where_the_user_wants_none() -> None:
     os.close(main)
     assert b"\x1b[31m" in told[True]
     assert b"\x1b" not in told[False]
-    assert b"is not an image" in told[False]
+    assert b"does not name an image" in told[False]

@@ -79,3 +79,8 @@ def write_layout(layout: Path, archives: Sequence[bytes], *, compression: str = 
     """A whole layout with one image."""
     manifest = put_image(layout, archives, compression=compression)
     return write_index(layout, manifest | {"annotations": {TAG: tag}})
+
+
+def find_blobs(layout: Path) -> set[str]:
+    """The hexadecimal digests of the blobs that are there."""
+    return {path.name for path in (layout / "blobs").glob("*/*")}

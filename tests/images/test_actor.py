@@ -15,8 +15,9 @@ import trio.testing
 import boxlite.images.actor
 from actors import ActorRef, ChildSpec, open_supervisor
 from boxlite.errors import ImageDamaged, ImageNotFound
-from boxlite.images.actor import ImageActor, Prepare, PreparedImage
+from boxlite.images.actor import ImageActor, ImageFiles
 from boxlite.images.disk import build_disk
+from boxlite.images.messages import Prepare, PreparedImage
 from boxlite.images.reference import BuiltinReference, parse_reference
 from boxlite.images.shared import SharedWork
 from boxlite.images.workspace import open_workspace
@@ -30,7 +31,8 @@ TAR = archive(file(b"a", b"1"))
 @asynccontextmanager
 async def image_actor(home: Path) -> AsyncIterator[ActorRef]:
     async with open_supervisor() as supervisor:
-        spec = ChildSpec("images", lambda: ImageActor(home / "disks", home / "builtins"))
+        files = ImageFiles(disks=home / "disks", builtins=home / "builtins", images=home / "images")
+        spec = ChildSpec("images", lambda: ImageActor(files))
         yield await supervisor.start_child(spec)
 
 

@@ -9,6 +9,7 @@ from boxlite.boxes.options import BoxOptions
 from boxlite.boxes.policy import HealthCheck, RestartKind, RestartPolicy
 from boxlite.boxes.volumes import Volume
 from boxlite.images.config import ImageConfig
+from boxlite.images.digest import Digest
 from boxlite.images.reference import parse_reference
 from boxlite.store.records import StoredBox
 from boxlite.vmm.engine import ProcessIdentity, VmRecord
@@ -41,6 +42,7 @@ FULL = StoredBox(
     started_at=1999.5,
     config=ImageConfig(("sh",), ("-c", "x"), ("A=b",), "me", "/w", "9", {"l": "m"}),
     auto_remove=True,
+    image=Digest("sha256", "0123456789abcdef" * 4),
 )
 
 
@@ -91,7 +93,9 @@ _file_paths = st.lists(_file_names, min_size=1, max_size=3).map(lambda names: "/
 volumes = st.builds(Volume, _file_paths, _file_paths, read_only=st.booleans())
 options = st.builds(
     BoxOptions,
-    image=st.sampled_from(["builtin/python", "oci:/some where/é", "oci:/a:tag:1"]).map(parse_reference),
+    image=st.sampled_from(
+        ["builtin/python", "oci:/some where/é", "oci:/a:tag:1", "alpine", "localhost:5000/a/b:1"]
+    ).map(parse_reference),
     name=_names,
     cpus=st.integers(1, 64),
     memory_mib=st.integers(128, 4096),
@@ -125,4 +129,5 @@ stored_boxes = st.builds(
     started_at=st.none() | _times,
     config=st.none() | _configs,
     auto_remove=st.booleans(),
+    image=st.none() | st.just(FULL.image),
 )

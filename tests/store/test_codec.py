@@ -38,7 +38,7 @@ _json = st.recursive(
 @given(options)
 def test_options_come_back_as_they_were(wanted: BoxOptions) -> None:
     assert decode_options(encode_options(wanted)) == wanted
-    card = Card("0123456789abcdef", wanted, 1.5, auto_remove=wanted.detached)
+    card = Card("0123456789abcdef", wanted, 1.5, auto_remove=wanted.detached, image=FULL.image)
     assert decode_card(encode_card(card)) == card
 
 
@@ -115,13 +115,16 @@ def test_a_card_of_no_time_is_refused(number: str) -> None:
 
 
 def test_a_card_of_another_version_is_refused_by_its_version() -> None:
-    document = json.loads(encode_card(Card("0", FULL.options, 1.0))) | {"version": 3}
-    with pytest.raises(Undecodable, match="version 3"):
+    document = json.loads(encode_card(Card("0", FULL.options, 1.0))) | {"version": 4}
+    with pytest.raises(Undecodable, match="version 4"):
         decode_card(json.dumps(document))
 
 
-def test_a_card_of_version_1_is_that_of_a_box_to_keep() -> None:
-    document = json.loads(encode_card(Card("0", FULL.options, 1.0))) | {"version": 1}
+def test_a_card_of_an_older_version_is_that_of_a_box_to_keep_whose_image_is_not_known() -> None:
+    document = json.loads(encode_card(Card("0", FULL.options, 1.0, image=FULL.image))) | {"version": 2}
+    del document["image"]
+    assert decode_card(json.dumps(document)) == Card("0", FULL.options, 1.0, image=None)
+    document |= {"version": 1}
     del document["auto_remove"]
     assert decode_card(json.dumps(document)) == Card("0", FULL.options, 1.0, auto_remove=False)
     # What it could not have written is not guessed at.

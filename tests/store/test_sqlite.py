@@ -208,7 +208,7 @@ def test_version_1_with_boxes_becomes_the_newest_one(tmp_path: Path) -> None:
         assert read_version(connection) == 1
     with SqliteStore(path) as store:
         kept = attrs.evolve(FULL, auto_remove=False)
-        assert store.load() == (readable(attrs.evolve(kept, started_at=None, config=None)), make_box(2))
+        assert store.load() == (readable(attrs.evolve(kept, started_at=None, config=None, image=None)), make_box(2))
         store.save(kept)
         assert store.load()[0] == readable(kept)
         assert read_version(store._connection) == VERSION

@@ -75,6 +75,14 @@ def servers(parent: int) -> set[int]:
     return found | {below for pid in found for below in children(pid)}
 
 
+def capabilities(pid: int) -> set[str]:
+    """Those in effect, by the names of capabilities(7); others than a few by their numbers."""
+    known = {0: "chown", 1: "dac_override", 3: "fowner", 6: "setgid", 7: "setuid"}
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    (mask,) = (int(line.split()[1], 16) for line in lines if line.startswith("CapEff:"))
+    return {known.get(bit, str(bit)) for bit in range(64) if mask >> bit & 1}
+
+
 async def said(machine: VmProcess, what: str) -> None:
     await until(lambda: what in machine.console.tail(200) or machine.exit is not None, BOOT_SECONDS)
     assert what in machine.console.tail(200)
@@ -121,6 +129,9 @@ async def test_a_machine_without_its_server_ends_and_says_why(zygote: Zygote, sp
     machine = await zygote.spawn(spec)
     await said(machine, "guest: waiting")
     outer, inner = sorted(servers(zygote.pid))
+    # And what serves it may do little: neither make devices or privileged programs, nor undo its mounts.
+    assert capabilities(inner) <= {"chown", "dac_override", "fowner", "setgid", "setuid"}
+    assert capabilities(outer) == set()
     os.kill(inner, signal.SIGKILL)
     with trio.fail_after(10):
         how = await machine.wait()

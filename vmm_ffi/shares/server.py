@@ -24,6 +24,7 @@ from vmm_ffi.spec import SHIM_FAILED, InstanceSpec, ShareSpec
 from vmm_ffi.vmm import VmmError
 
 HANGUP_SECONDS: Final = 10.0
+"""See `grace`."""
 
 _DROPPED = ("mknod", "fsetid", "setfcap")
 """Capabilities that virtiofsd keeps by default, and has no use for here: what they are for, a guest may not do."""

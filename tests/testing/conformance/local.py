@@ -13,7 +13,8 @@ import attrs
 
 from actors import ChildSpec, open_supervisor
 from boxlite.boxes.scratch import make_scratch_disk
-from boxlite.images.actor import ImageActor, Prepare
+from boxlite.images.actor import ImageActor, ImageFiles
+from boxlite.images.messages import Prepare
 from boxlite.images.reference import parse_reference
 from boxlite.portal.loop import open_asyncio_loop
 from boxlite.runtime.layout import Home
@@ -80,7 +81,8 @@ async def open_local(kind: VmmKind, home: Path, directory: Path, sockets: Path) 
     parts = Parts(where, engine=kind, kernel=None)
     choice = await parts.engine()
     async with open_supervisor("images") as supervisor:
-        images = await supervisor.start_child(ChildSpec("images", lambda: ImageActor(where.disks, where.builtin)))
+        files = ImageFiles(disks=where.disks, builtins=where.builtin, images=where.images)
+        images = await supervisor.start_child(ChildSpec("images", lambda: ImageActor(files)))
         image = await images.ask(Prepare(parse_reference("builtin/python")))
     spec = InstanceSpec(
         box_id="box",

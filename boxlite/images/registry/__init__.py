@@ -1,0 +1,1 @@
+"""Images from registries: the OCI distribution protocol over httpx."""
