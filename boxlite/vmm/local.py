@@ -58,6 +58,8 @@ class _ReadyPort:
 
     socket: GuestSocket
     nonce: str
+    close: Callable[[], object]
+    """Says that nothing more is expected there."""
 
 
 @final
@@ -187,6 +189,7 @@ class LocalVm:
         if self._ready is not None:
             with await self._ready.socket.accept() as notice:
                 await read_notice(notice, self._ready.nonce)
+            self._ready.close()
             self._ready = None
         connected = await self._agent.accept()
         self._session = session = await open_session(self._loop, connected, self._box)
@@ -240,9 +243,10 @@ class LocalEngine:
         spawning = self._spawn_kept(spec, directory, path) if detached else self._spawn(spec, path)
         with (
             _open_ends(path, spec.kind) as ends,
-            listen(Path(path + READY)) as ready,
+            ExitStack() as until_ready,
             ExitStack() as unless_saved,
         ):
+            ready = until_ready.enter_context(listen(Path(path + READY)))
             if memory is not None:
                 _make_memory(memory, spec.memory_mib)
                 unless_saved.callback(memory.unlink, missing_ok=True)
@@ -254,7 +258,7 @@ class LocalEngine:
                     agent=ends.agent,
                     control=ends.control(record, process),
                     loop=self._loop,
-                    ready=_ReadyPort(ready, nonce) if restore is None else None,
+                    ready=_ReadyPort(ready, nonce, until_ready.close) if restore is None else None,
                     state=None if restore is None else restore.state,
                     on_saved=None if memory is None else unless_saved.pop_all,
                 )
