@@ -6,18 +6,18 @@ BIN := $(VENV)/bin
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
 # What virtual machines need, and what the tests compare with.
-PACKAGES := qemu-system-x86 e2fsprogs busybox-static python3-venv skopeo umoci docker-registry buildah debootstrap
+PACKAGES := qemu-system-x86 e2fsprogs busybox-static python3-venv skopeo umoci docker-registry buildah debootstrap bubblewrap libseccomp2
 # On some systems a part of qemu-system-x86, on others a package of its own.
 VIRTIOFSD = command -v virtiofsd || test -x /usr/libexec/virtiofsd || test -x /usr/lib/qemu/virtiofsd
 INSTALLED = command -v qemu-system-x86_64 && { $(VIRTIOFSD); } && command -v skopeo && command -v umoci \
-	&& command -v docker-registry && command -v buildah \
+	&& command -v bwrap && command -v docker-registry && command -v buildah \
 	&& PATH="$$PATH:/usr/sbin:/sbin" command -v debootstrap && busybox true \
 	&& PATH="$$PATH:/usr/sbin:/sbin" command -v mke2fs && $(PYTHON) -c 'import ensurepip, venv'
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup packages demo test lint proto bench docs lab-shell clean
+.PHONY: help setup packages demo test lint proto bench docs lab lab-shell lab-bench clean
 
 help:
 	@echo "make setup   install everything into $(VENV), and the missing system packages"
@@ -26,6 +26,8 @@ help:
 	@echo "make lint    run the checks alone: ruff, mypy, import-linter"
 	@echo "make proto   generate the code of proto/boxlite/v1 again"
 	@echo "make bench   measure, and print ratios"
+	@echo "make lab     run the tests that need a /dev/kvm in a machine that has one, see docs/lab.md"
+	@echo "make lab-bench   measure boxes there, beside bare libkrun; PEERS='boxlite ...' beside other packages too"
 	@echo "make lab-shell CMD='...'   run a command in a machine that has a /dev/kvm, see docs/lab.md"
 	@echo "make docs    write the reference, made from docstrings, to build/reference"
 	@echo "make clean   remove $(VENV) and caches"
@@ -77,6 +79,12 @@ bench: setup
 	$(BIN)/python -m benchmarks actors
 	$(BIN)/python -m benchmarks simulation
 	$(BIN)/python -m benchmarks boxes
+
+lab: setup
+	$(BIN)/python -m lab test
+
+lab-bench: setup
+	$(BIN)/python -m lab bench --only ours libkrun $(PEERS) --rounds $(or $(ROUNDS),1)
 
 lab-shell: setup
 	@$(BIN)/python -m lab run -- sh -c '$(or $(CMD),boxlite doctor)'

@@ -5,14 +5,15 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from pathlib import Path
 
 import trio
 
 import boxlite
+from lab import bench
 from lab.contents import CHECKOUT
 from lab.machine import open_machine
 from lab.preparation import cache_directory, environment, prepare
+from lab.tests import prepare_tests
 
 UNAVAILABLE = 77
 """The exit status where there is no lab: what test runners (automake's, meson's) take for "skipped"."""
@@ -24,8 +25,14 @@ def main() -> int:
     actions = parser.add_subparsers(dest="action", required=True)
     actions.add_parser("prepare", help="make the machine's disks, and boot nothing")
     run = actions.add_parser("run", help="boot the machine, run a command in it, and end it")
-    run.add_argument("--cwd", type=Path, default=CHECKOUT, help="where it runs; the checkout, unless told otherwise")
     run.add_argument("command", nargs="+", help="the command and its arguments, after --")
+    test = actions.add_parser("test", help="run the tests that are about libkrun, by pytest")
+    test.add_argument("arguments", nargs="*", help="for pytest, in place of all of these tests; after --")
+    measure = actions.add_parser("bench", help="measure boxes beside bare libkrun and other packages")
+    measure.add_argument(
+        "--rounds", type=int, default=1, help="each in an outer machine of its own for each contestant"
+    )
+    measure.add_argument("--only", nargs="+", choices=bench.NAMES, default=["ours", "libkrun"], help="whom to measure")
     arguments = parser.parse_args()
     try:
         return trio.run(_main, arguments)
@@ -36,13 +43,17 @@ def main() -> int:
 
 async def _main(arguments: argparse.Namespace) -> int:
     cache = cache_directory()
+    command = arguments.command if arguments.action == "run" else []
+    if arguments.action == "test":
+        command = await prepare_tests(arguments.arguments)
+    if arguments.action == "bench":
+        print(bench.as_table(await bench.bench(cache, arguments.only, arguments.rounds)))
+        return 0
     spec = await prepare(cache)
     if arguments.action == "prepare":
         return 0
     async with open_machine(spec) as machine:
-        status = await machine.run(
-            arguments.command, cwd=arguments.cwd, environment=environment(cache), output=_pass_on
-        )
+        status = await machine.run(command, cwd=CHECKOUT, environment=environment(cache), output=_pass_on)
     return status if status >= 0 else 128 - status
 
 

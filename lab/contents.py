@@ -26,6 +26,9 @@ EXTRAS = frozenset({"krun", "testing", "lab"})
 
 PROGRAMS = ("busybox", "mke2fs")
 OPTIONAL_PROGRAMS = ("bwrap",)
+
+LIBRARIES = ("/usr/lib/x86_64-linux-gnu", "/usr/lib64")
+"""Where libseccomp is, which no program of these is linked to: a jail's filters are made with it."""
 """What is used where it is there."""
 
 APPLETS = "/usr/lib/busybox"
@@ -64,6 +67,9 @@ def system(init: str) -> HostTree:
         for path in (*needs.libraries.values(), *([needs.loader] if needs.loader else [])):
             tree.add(path)
     tree.add(libraries.unwinder())
+    for folder in LIBRARIES:
+        if (filters := Path(folder, "libseccomp.so.2")).exists():
+            tree.add(filters)
     return tree
 
 
@@ -82,6 +88,14 @@ def home(directories: Iterable[Path]) -> HostTree:
         for record in directory.glob("*.json"):
             for path in json.loads(record.read_bytes())["files"]:
                 tree.add(Path(path))
+    return tree
+
+
+def files(directories: Iterable[Path]) -> HostTree:
+    """Some directories, whole."""
+    tree = HostTree()
+    for directory in directories:
+        tree.add_below(directory)
     return tree
 
 
@@ -104,13 +118,20 @@ def _add_environment(tree: HostTree) -> list[Path]:
     for path in (prefix / "bin").glob("python*"):
         if path.is_symlink():
             tree.add(path)
-    shared = []
+    shared: list[Path] = []
+    caches: set[Path] = set()
     for found in _distributions():
         for file in found.files or ():
             path = Path(os.path.normpath(str(found.locate_file(file))))
             if path.is_relative_to(prefix) and path.exists():
                 tree.add(path)
                 shared += [path] if ".so" in path.suffixes else []
+                if path.suffix == ".py":
+                    caches.add(path.parent / "__pycache__")
+    # Pytest compiles some in its own way, of which no package knows.
+    for cache in caches:
+        if cache.is_dir():
+            tree.add_below(cache)
     return shared
 
 

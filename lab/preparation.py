@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
@@ -41,8 +42,10 @@ def inner_home(cache: Path) -> Path:
     return cache / "home"
 
 
-async def prepare(cache: Path) -> InstanceSpec:
+async def prepare(cache: Path, more: Iterable[Path] = ()) -> InstanceSpec:
     """The outer machine; what of it is missing or stale is made, which takes half a minute the first time.
+
+    The directories of `more` are in it too, on a disk of their own.
 
     Raises `LabUnavailable`, or the `BoxliteError` of what is missing: QEMU, a kernel, or the guest's parts.
     """
@@ -56,13 +59,16 @@ async def prepare(cache: Path) -> InstanceSpec:
     busybox = contents.busybox()
     python = os.path.join(sys.base_exec_prefix, "bin", f"python{sys.version_info.major}.{sys.version_info.minor}")
     runner = contents.CHECKOUT / "lab" / "runner.py"
-    script = init_script(busybox=os.fspath(busybox), python=python, runner=os.fspath(runner), disks=2)
+    directories = [*more]
+    disks = 3 if directories else 2
+    script = init_script(busybox=os.fspath(busybox), python=python, runner=os.fspath(runner), disks=disks)
     trees = (
         ("root", lambda: contents.system(script)),
         ("home", lambda: contents.home([home.disks, home.builtin])),
         ("checkout", contents.checkout),
+        *([("more", lambda: contents.files(directories))] if directories else []),
     )
-    disks = [
+    specs = [
         DiskSpec(os.fspath(await ensure_disk(await trio.to_thread.run_sync(tree), name, cache)), name)
         for name, tree in trees
     ]
@@ -70,7 +76,7 @@ async def prepare(cache: Path) -> InstanceSpec:
         box_id="lab",
         kind=choice.kind,
         kernel=os.fspath(kernel),
-        disks=tuple(disks),
+        disks=tuple(specs),
         memory_mib=MEMORY_MIB,
         accelerator=choice.accelerator,
         tsc_khz=choice.tsc_khz,

@@ -30,7 +30,9 @@ def main() -> None:
     with open(_find_port(), "r+b", buffering=0) as port:
         _send(port, HELLO, json.dumps(_describe()).encode())
         for line in port:
-            status = _run(port, json.loads(line))
+            request = json.loads(line)
+            time.clock_settime_ns(time.CLOCK_REALTIME, request["time_ns"])
+            status = run(port, request)
             _send(port, EXIT, json.dumps(status).encode())
 
 
@@ -65,8 +67,8 @@ def _wait_for_clock() -> str:
         time.sleep(0.1)
 
 
-def _run(port: BinaryIO, request: dict[str, Any]) -> int:
-    time.clock_settime_ns(time.CLOCK_REALTIME, request["time_ns"])
+def run(port: BinaryIO, request: dict[str, Any]) -> int:
+    """Runs one command to its end, and sends its output; gives its status."""
     try:
         child = subprocess.Popen(
             request["argv"],
@@ -80,6 +82,13 @@ def _run(port: BinaryIO, request: dict[str, Any]) -> int:
     except OSError as error:
         _send(port, STDERR, f"lab: {request['argv'][0]}: {error}\n".encode())
         return 127
+    with child:
+        _pass_on(port, child)
+    return child.returncode
+
+
+def _pass_on(port: BinaryIO, child: subprocess.Popen[bytes]) -> None:
+    """Returns when nobody can write any more."""
     assert child.stdout is not None
     assert child.stderr is not None
     with selectors.DefaultSelector() as selector:
@@ -91,7 +100,6 @@ def _run(port: BinaryIO, request: dict[str, Any]) -> int:
                     _send(port, key.data, data)
                 else:
                     selector.unregister(key.fileobj)
-    return child.wait()
 
 
 def _send(port: BinaryIO, kind: bytes, payload: bytes) -> None:

@@ -156,10 +156,11 @@ async def test_an_image_of_a_registry_is_pulled_runs_and_stays_what_its_boxes_ar
     (moved,) = json.loads((await boxlite("inspect", image)).stdout)
     assert moved["id"] != box["image_id"]
     assert (await boxlite("rmi", box["image_id"])).status == 1
-    await boxlite("prune", "--all")
+    assert moved["id"] in (await boxlite("prune", "--all")).stdout
     done = await boxlite("exec", "web", "--", "cat", "/version")
     assert (done.status, done.stdout, done.stderr) == (0, "1", "")
     assert (await boxlite("rm", "-f", "web")).status == 0
     assert box["image_id"] in (await boxlite("prune")).stdout
-    done = await boxlite("run", image)
+    # It is pulled anew.
+    done = await boxlite("run", f"{registry}/box:2")
     assert (done.status, done.stdout, done.stderr) == (0, "2", "")

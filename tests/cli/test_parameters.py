@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from boxlite.cli.parameters import Duration, SizeInMib, read_environment
+from boxlite.boxes.volumes import Volume
+from boxlite.cli.parameters import Duration, SizeInMib, VolumeText, read_environment
 
 
 def mib(text: str) -> int:
@@ -85,3 +86,9 @@ def test_a_file_of_variables_may_have_comments_and_is_overruled_by_options(tmp_p
 def test_a_variable_without_a_name_is_refused(text: str) -> None:
     with pytest.raises(click.BadParameter, match="names no variable"):
         read_environment([text], [], {})
+
+
+def test_a_volume_is_read_as_docker_writes_it_and_nonsense_is_a_bad_parameter() -> None:
+    assert VolumeText().convert("/srv/data:/data:ro", None, None) == Volume("/srv/data", "/data", read_only=True)
+    with pytest.raises(click.BadParameter, match=r"there are no named volumes: write \./data"):
+        VolumeText().convert("data:/data", None, None)

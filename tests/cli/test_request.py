@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 
 from boxlite import BoxOptions, InvalidCommand
-from boxlite.cli.request import RunRequest
+from boxlite.boxes.volumes import Volume
+from boxlite.cli.request import BoxRequest, RunRequest
 from boxlite.images.config import ImageConfig
 from boxlite.images.reference import parse_reference
 
@@ -60,3 +61,10 @@ def test_options_that_are_given_reach_the_box() -> None:
         "boot_timeout": 9.0,
     }
     assert expected == request.box_options()
+
+
+def test_without_volumes_nothing_is_said_of_them() -> None:
+    """As of any other option that is not given: `get_or_create` would else compare them."""
+    volume = Volume("/srv/data", "/data")
+    assert "volumes" not in BoxRequest(image="builtin/python", volumes=()).box_options()
+    assert BoxRequest(image="builtin/python", volumes=(volume,)).box_options()["volumes"] == (volume,)

@@ -1,0 +1,42 @@
+"""This package."""
+
+from __future__ import annotations
+
+import sys
+
+import trio
+
+import boxlite
+from benchmarks.peers import figures
+from benchmarks.peers.figures import EXECUTIONS, STREAM, Clock, Stream
+
+
+async def main(*arguments: str) -> None:
+    """Measures with the engine that is the best one where it runs."""
+    layout, home = arguments
+    async with boxlite.open_runtime(home=home) as runtime:
+        clock = Clock()
+        async with runtime.open_box(f"oci:{layout}", memory_mib=figures.MEMORY_MIB) as box:
+            await box.run(["echo", "ready"])
+            clock.emit(figures.FIRST)
+            for _ in range(EXECUTIONS):
+                one = Clock()
+                await box.run(["true"])
+                one.emit(figures.EXEC)
+            stream = Stream()
+            async with box.exec(STREAM) as execution:
+                while piece := await execution.stdout.receive_some():
+                    stream.take(len(piece))
+            stream.emit()
+            figures.emit_memory()
+            stop = Clock()
+            await box.stop()
+            stop.emit(figures.STOP)
+        clock = Clock()
+        async with runtime.open_box(f"oci:{layout}", memory_mib=figures.MEMORY_MIB) as box:
+            await box.run(["echo", "ready"])
+            clock.emit(figures.SECOND)
+
+
+if __name__ == "__main__":
+    trio.run(main, *sys.argv[1:])

@@ -1,0 +1,45 @@
+"""Runs in the lab: a few of the conformance suite's behaviours, on libkrun and a real /dev/kvm.
+
+A program and no test, since there each module that is loaded takes its time. `make lab` runs all of them, by pytest.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+import trio
+
+from tests.testing.conformance import commands
+from tests.testing.conformance.local import open_local
+from tests.testing.conformance.subject import launched
+from vmm_ffi.spec import VmmKind
+
+BEHAVIOURS = (
+    commands.a_ping_brings_its_payload_back,
+    commands.both_outputs_come_complete_and_then_the_exit,
+    commands.a_command_that_does_not_exist_exits_with_127,
+    commands.a_signal_ends_a_command_and_is_its_outcome,
+    commands.no_more_is_sent_than_was_credited,
+    commands.input_is_taken_once_whatever_is_sent_again,
+)
+
+
+async def main() -> None:
+    """Says the name of each that has held, after the engine that it held on."""
+    home = Path(os.environ["BOXLITE_HOME"])
+    with tempfile.TemporaryDirectory() as sockets, tempfile.TemporaryDirectory() as directory:
+        async with (
+            open_local(VmmKind.KRUN, home, Path(directory), Path(sockets)) as subject,
+            launched(subject) as guest,
+        ):
+            sys.stdout.write(f"engine {guest.vm.record.kind}\n")
+            for behaviour in BEHAVIOURS:
+                await behaviour(guest)
+                sys.stdout.write(f"held {behaviour.__name__}\n")
+
+
+if __name__ == "__main__":
+    trio.run(main)
