@@ -18,6 +18,7 @@ from boxlite.vmm.engines import (
     INSTALL_QEMU,
     INSTALL_VIRTIOFSD,
     choose_engine,
+    engine_kind,
     krun_obstacle,
     kvm_obstacle,
 )
@@ -60,7 +61,7 @@ async def examine(home: Path, *, wanted: VmmKind | None = None) -> list[Check]:
         _program("busybox", "busybox", "apt-get install busybox-static"),
         _memory(),
         _home(home),
-        _engine(facts, wanted),
+        _engine(facts, wanted or engine_kind("auto")),
     ]
 
 
