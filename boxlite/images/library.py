@@ -12,17 +12,18 @@ from typing import Final, Protocol, final
 import attrs
 import trio
 
-from boxlite.errors import ImageNotFound, InvalidOptions, InvalidReference
+from boxlite.errors import ImageNotFound, InvalidOptions
 from boxlite.images.digest import Digest
 from boxlite.images.exchange.daemons import fetch
 from boxlite.images.exchange.loading import Loaded, Loader
 from boxlite.images.exchange.saving import Saved, tar_chunks, write_directory
 from boxlite.images.layout import host_architecture
 from boxlite.images.limits import Limits
+from boxlite.images.lookup import look_up, match_id
 from boxlite.images.messages import ArchiveFormat, PullPolicy, Sink
-from boxlite.images.naming import id_digits, new_name, possible_names, stored_name
+from boxlite.images.naming import new_name, possible_names, stored_name
 from boxlite.images.pulls import Pulls
-from boxlite.images.reference import DEFAULT_TAG, RegistryReference, parse_registry_reference
+from boxlite.images.reference import DEFAULT_TAG, RegistryReference
 from boxlite.images.registry.config import RegistryConfig
 from boxlite.images.registry.progress import OnProgress, ignore_progress
 from boxlite.images.store.files import storage_errors
@@ -133,31 +134,12 @@ class Library:
         if found is None and reference.is_short and reference.digest is None:
             # What reads as a short name may be an image's id: `3f2a9c`, or `sha256:3f2a9c...`.
             text = reference.repository if reference.tag == DEFAULT_TAG else f"{reference.repository}:{reference.tag}"
-            matching = self._match(text)
+            matching = match_id(self.store, text)
             found = matching[0] if len(matching) == 1 else None
         return found
 
-    def _match(self, text: str) -> tuple[Entry, ...]:
-        digits = id_digits(text)
-        return () if digits is None else self.store.match(digits)
-
     def _get(self, text: str) -> tuple[Entry, str | None]:
-        """The image that a user calls so, and its name, unless it was called by its id."""
-        try:
-            names = possible_names(parse_registry_reference(text), self._load_config())
-        except InvalidReference:
-            if id_digits(text) is None:
-                raise
-            names = ()
-        entry = self.store.find(names)
-        if entry is not None:
-            return entry, next(name for name in names if name in entry.names)
-        matching = self._match(text)
-        if len(matching) == 1:
-            return matching[0], None
-        if matching:
-            raise ImageNotFound(f"{text} begins the ids of {len(matching)} images: write more digits")
-        raise ImageNotFound(f"there is no image {text} here: `boxlite images` shows those that there are")
+        return look_up(self.store, text, self._load_config())
 
     async def list(self) -> tuple[ImageInfo, ...]:
         """See `ImageStore.list_images`."""

@@ -21,6 +21,7 @@ from tests.images.layouts import write_layout
 from tests.images.registry.real import Daemon, open_registry, push
 from tests.images.store.stores import add_image
 
+NONE = "there is no image none here: `boxlite images` shows those that there are"
 ONE, TWO = archive(file(b"1", b"one")), archive(file(b"2", b"two"))
 ALPINE, MINE = "docker.io/library/alpine:latest", "example.com/mine:1"
 
@@ -76,7 +77,7 @@ def test_a_name_that_a_box_and_an_image_have_is_the_box_s(home: Path, ids: dict[
     ended = call("inspect", "--type", "box", "mine", "alpine")
     assert (ended.status, len(json.loads(ended.stdout))) == (1, 1)
     ended = call("image", "inspect", "none", MINE)
-    assert (ended.status, ended.stderr, len(json.loads(ended.stdout))) == (1, "boxlite: there is no image none\n", 1)
+    assert (ended.status, ended.stderr, len(json.loads(ended.stdout))) == (1, f"boxlite: {NONE}\n", 1)
 
 
 def test_names_are_completed(ids: dict[str, str]) -> None:
