@@ -12,7 +12,7 @@ from typing import Final, Protocol, final
 import attrs
 import trio
 
-from boxlite.errors import ImageNotFound, InvalidOptions
+from boxlite.errors import ImageError, ImageNotFound, InvalidOptions
 from boxlite.images.digest import Digest
 from boxlite.images.exchange.daemons import fetch
 from boxlite.images.exchange.loading import Loaded, Loader
@@ -223,7 +223,7 @@ class Library:
     async def load(self, source: Path | AsyncIterable[bytes], name: str | None) -> tuple[ImageInfo, ...]:
         """See `LoadImages`."""
         if isinstance(source, Path):
-            return await self._load(source, name)
+            return await self._load(source, name, str(source))
         self.store.files.make()
         with open_workspace(self.store.files.directory) as workspace:
             path = workspace.path / "archive"
@@ -231,7 +231,7 @@ class Library:
                 async with await trio.open_file(path, "xb") as file:
                     async for chunk in source:
                         await file.write(chunk)
-            return await self._load(path, name)
+            return await self._load(path, name, "the archive")
 
     async def load_from(self, daemon: str, name: str) -> tuple[ImageInfo, ...]:
         """See `ImportImages`."""
@@ -240,9 +240,9 @@ class Library:
             path = workspace.path / "archive"
             await fetch(daemon, name, path)
             # By its id it comes without a name.
-            return await self._load(path, None)
+            return await self._load(path, None, f"the image {name} of {daemon}")
 
-    async def _load(self, source: Path, name: str | None) -> tuple[ImageInfo, ...]:
+    async def _load(self, source: Path, name: str | None, what: str) -> tuple[ImageInfo, ...]:
         with self.store.open_lease() as lease:
             config = self._load_config()
             full = None if name is None else new_name(name, config)
@@ -250,9 +250,12 @@ class Library:
             def load() -> tuple[Loaded, ...]:
                 check = trio.from_thread.check_cancelled
                 loader = Loader(self.store.blobs(lease), config, host_architecture(), self._limits, check)
-                loaded = loader.load(source)
+                try:
+                    loaded = loader.load(source)
+                except ImageError as error:
+                    raise type(error)(f"{what} cannot be loaded: {error}") from error
                 if full is not None and len(loaded) != 1:
-                    raise InvalidOptions(f"{source} has {len(loaded)} images, of which only one can be called {name}")
+                    raise InvalidOptions(f"{what} has {len(loaded)} images, of which only one can be called {name}")
                 for image in loaded:
                     self.store.add(image.manifest, [full] if full else image.names, pulled=False)
                 return loaded

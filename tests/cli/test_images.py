@@ -132,7 +132,7 @@ def test_what_makes_no_sense_is_refused(ids: dict[str, str], tmp_path: Path) -> 
         ["run", "--pull", "sometimes", "alpine"],
     ):
         assert isinstance(call(*arguments).error, click.UsageError)
-    assert "there is no file" in call("load", "-i", str(tmp_path / "missing")).stderr
+    assert "/missing cannot be loaded: there is no such file" in call("load", "-i", str(tmp_path / "missing")).stderr
     write(tmp_path / "evil.tar", *docker_members([ONE], "../../etc:1"))
     ended = call("load", "--json", "-i", str(tmp_path / "evil.tar"))
     assert json.loads(ended.stdout)["errors"][0]["type"] == "ImageDamaged"
