@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import random
 import time
@@ -32,8 +33,11 @@ from boxlite.runtime.users import HomeUsers
 from boxlite.templates.actor import TemplateActor
 from boxlite.templates.build import Workshop
 from boxlite.templates.files import TemplateFiles
+from boxlite.vmm.engines import engine_kind
+from boxlite.vmm.jail import Jail, JailMeasure, JailPolicy, build_jail, find_policy
 from boxlite.vmm.local import open_local_engine
-from vmm_ffi.spec import VmmKind
+
+_log = logging.getLogger(__name__)
 
 
 @asynccontextmanager
@@ -50,6 +54,7 @@ async def open_runtime(
     templates_mib: int = 4096,
     images_mib: int | None = None,
     registries: RegistryConfig | None = None,
+    jail: str | None = None,
 ) -> AsyncIterator[Runtime]:
     """Opens a runtime in any Trio program; leaving the block, in any way, ends its machines and leaves no process.
 
@@ -60,10 +65,10 @@ async def open_runtime(
 
     `memory_mib` and `cpus` bound what all boxes that run may have together (default: no bound). `runtime_dir` holds
     sockets, so its path must be short (default: $BOXLITE_RUNTIME_DIR, else $XDG_RUNTIME_DIR, else the system's
-    temporary directory). `engine` is "auto", "krun" or "qemu": "auto" takes libkrun where it can work, else QEMU, and
-    where a machine dies at once on the one that it took, another one. `kernel` is an ELF file to boot in place of
-    libkrunfw's kernel. `autostart=False` leaves boxes at rest whose restart policy would have them start when a runtime
-    opens: for a program that does one thing and ends.
+    temporary directory). `engine` is "auto", "krun" or "qemu": "auto" is what $BOXLITE_ENGINE names, else libkrun where
+    it can work, else QEMU, and where a machine dies at once on the one that was taken, another one. `kernel` is an ELF
+    file to boot in place of libkrunfw's kernel. `autostart=False` leaves boxes at rest whose restart policy would have
+    them start when a runtime opens: for a program that does one thing and ends.
 
     `templates_mib` is how much room the home's templates may take, from which boxes are restored at their first start;
     the longest unused go first. With 0 every start is a boot.
@@ -72,23 +77,30 @@ async def open_runtime(
     not used for the longest time goes first, and nothing that a box is made from (default: no bound). `registries` says
     how registries are reached (default: what the file registries.toml says; see docs/registries.md).
 
+    `jail` says what confines the machines' processes on the host: "standard", "maximum" or "development", and after it
+    the measures to do without, as in "maximum,-cgroup" (default: $BOXLITE_JAIL, else "standard"). What this host cannot
+    give is logged once, and `Runtime.jail` tells it.
+
     What the block raises comes out as it is. Raises `HomeInUse`, `InvalidOptions`, `DiskError` where the home cannot be
-    written, `StorageFull`, `StoreFailed` where its database cannot be read, `SocketPathTooLong`, `ZygoteError`, and
-    `RuntimeFailed` where the runtime's own actors crash too often.
+    written, `StorageFull`, `StoreFailed` where its database cannot be read, `SocketPathTooLong`, `ZygoteError`,
+    `JailUnavailable` where the jail is to be "maximum" and the host lacks something, and `RuntimeFailed` where the
+    runtime's own actors crash too often.
     """
     where, sockets = find_home(home), find_socket_directory(runtime_dir)
-    parts = Parts(where, engine=_engine_kind(engine), kernel=None if kernel is None else Path(kernel))
+    parts = Parts(where, engine=engine_kind(engine), kernel=None if kernel is None else Path(kernel))
     templates_bytes = _room("templates_mib", templates_mib) << 20
     images_bytes = None if images_mib is None else _room("images_mib", images_mib) << 20
     admission = Admission(memory_mib=_budget("memory_mib", memory_mib), cpus=_budget("cpus", cpus))
     open_files = open_ephemeral if ephemeral else open_persistent
+    policy = find_policy(jail)
     block = UserBlock()
 
     def load_config() -> RegistryConfig:
         return load_registry_config(where.path) if registries is None else registries
 
     with block.whole(), open_files(where, sockets) as files:
-        async with open_asyncio_loop() as loop, open_local_engine(loop, files.sockets) as local:
+        confined = await _build_jail(policy)
+        async with open_asyncio_loop() as loop, open_local_engine(loop, files.sockets, jail=confined) as local:
             if not ephemeral:
                 await salvage(where, files.store, local, time.time())
 
@@ -129,18 +141,19 @@ async def open_runtime(
                 detachable=not ephemeral,
                 autostart=autostart,
                 memory=watch_host_memory,
+                jail=confined,
             ) as runtime:
                 with block.body():
                     yield runtime
 
 
-def _engine_kind(engine: str) -> VmmKind | None:
-    if engine == "auto":
-        return None
-    try:
-        return VmmKind(engine)
-    except ValueError:
-        raise InvalidOptions(f"the engine is 'auto', 'krun' or 'qemu', not {engine!r}") from None
+async def _build_jail(policy: JailPolicy) -> Jail:
+    jail = await build_jail(policy)
+    if jail.missing:
+        # Few hosts give groups to whoever asks; the rest is there once a package is.
+        level = logging.INFO if set(jail.missing) == {JailMeasure.CGROUP} else logging.WARNING
+        _log.log(level, "the jail of virtual machines lacks something: %s", jail)
+    return jail
 
 
 def _budget(name: str, value: int | None) -> int | None:

@@ -136,8 +136,11 @@ class Authorizer:
             raise RegistryMisbehaved(f"{self._registry} wants a token for something with an endless name")
         headers: dict[str, str] = {}
         form: dict[str, str] | None = None
-        if credentials.identity_token:
+        if credentials.identity_token or credentials.username:
+            # Who can change what a registry says in clear text could name a server of their own.
+            self._check_secrecy(origin)
             self._check_secrecy(realm)
+        if credentials.identity_token:
             form = fields | {
                 "client_id": _CLIENT,
                 "grant_type": "refresh_token",
@@ -145,7 +148,6 @@ class Authorizer:
             }
         else:
             if credentials.username:
-                self._check_secrecy(realm)
                 headers["Authorization"] = _basic(credentials)
                 fields["account"] = credentials.username
             realm = realm.copy_merge_params({name: value for name, value in fields.items() if value})

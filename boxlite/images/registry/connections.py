@@ -66,7 +66,8 @@ class Connections:
     ) -> Reply:
         """The head of the answer, whatever its status. Close it.
 
-        Raises `Transient` where the connection fails, `Untrusted`, `RegistryMisbehaved` and `InvalidRegistryConfig`.
+        Raises `Transient` where the connection fails, `RegistryUnavailable` where there is no such host, `Untrusted`,
+        `RegistryMisbehaved` and `InvalidRegistryConfig`.
         """
         place = f"{url.scheme}://{authority(url)}"
         async with self._opening:
@@ -212,7 +213,11 @@ async def _failures(url: httpx.URL, event: str, stall_seconds: float | None) -> 
             raise Untrusted(str(refused.verify_message or refused)) from error
         if isinstance(error, httpx.LocalProtocolError | httpx.UnsupportedProtocol):
             raise RegistryMisbehaved(f"{host_of(url)} has us ask for the impossible: {error}") from error
-        raise Transient(f"{host_of(url)} {event}: {_reason(error)}") from error
+        message = f"{host_of(url)} {event}: {_reason(error)}"
+        if any(isinstance(cause, socket.gaierror) and cause.errno == socket.EAI_NONAME for cause in _causes(error)):
+            # Mistyped, most likely. A name server that does not answer is another error.
+            raise RegistryUnavailable(f"{message}: check the name, and the network") from error
+        raise Transient(message) from error
     except UnicodeError as error:
         raise RegistryMisbehaved(f"{host_of(url)!r} is no name of a host: {error}") from error
     if scope.cancelled_caught:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Final
 
 import attrs
 import trio
 
-from boxlite.errors import ImageDamaged, RegistryMisbehaved
+from boxlite.errors import BoxliteError, ImageDamaged, RegistryMisbehaved
 from boxlite.images.blobs import Descriptor
 from boxlite.images.registry.address import host_of
 from boxlite.images.registry.connections import Reply
@@ -156,8 +156,10 @@ async def _copy(source: _Source, ingest: Ingest, reply: Reply) -> None:
         if ingest.offset + len(buffer) < size:
             raise Transient(f"{host_of(reply.url)} ended before the end of {source.descriptor.digest}")
     except (Transient, trio.Cancelled):
-        # What has come is kept for the next try, and writing it is a matter of a moment.
-        ingest.write(buffer)
+        # What has come is kept for the next try, and writing it is a matter of a moment. A full disk is told of by the
+        # next write, if there is one, and does not undo a cancellation.
+        with suppress(BoxliteError, OSError):
+            ingest.write(buffer)
         raise
 
 

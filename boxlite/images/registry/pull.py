@@ -19,7 +19,6 @@ from boxlite.errors import (
     ImageDamaged,
     ImageError,
     ImageNotFound,
-    StorageFull,
     UnsupportedImage,
     first_error,
 )
@@ -129,8 +128,6 @@ async def _from_first(
     for mirror in mirrors:
         try:
             return await work(Repository(connections, mirror, str(reference)))
-        except StorageFull:
-            raise
         except ImageError as error:
             _log.info("the mirror %s does not give %s: %s", mirror.registry, reference, error)
             failures.append(str(error))

@@ -9,6 +9,7 @@ import httpx
 import trio
 
 from boxlite.errors import ImageNotFound
+from boxlite.images.registry.address import same_origin
 from boxlite.images.registry.authorization import Authorization, Authorizer
 from boxlite.images.registry.challenge import parse_challenges
 from boxlite.images.registry.connections import Connections, Reply
@@ -48,7 +49,8 @@ class Repository:
                 said = await self._exchange.complaint(reply)
                 there = f"there is no image {self.image} at {self.endpoint.registry}"
                 raise ImageNotFound(f"{there}: {said}" if said else there)
-            if reply.status in (401, 403):
+            # Storage that we were sent on to knows nothing of us: that it refuses is a failure like others.
+            if reply.status in (401, 403) and same_origin(reply.url, url):
                 raise self._authorizer.refusal(await self._exchange.complaint(reply))
             await self._exchange.expect_ok(reply, *also)
         except BaseException:
