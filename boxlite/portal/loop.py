@@ -32,7 +32,7 @@ async def _open_loop() -> AsyncIterator[trio_asyncio.TrioEventLoop]:
 
 
 def _run_together(loop: trio_asyncio.TrioEventLoop) -> None:
-    """Lets the loop run all callbacks that are ready, as asyncio does, where trio-asyncio runs one in each pass of Trio.
+    """Lets the loop run all callbacks that are ready, as asyncio does; trio-asyncio runs one in each pass of Trio.
 
     A command takes a dozen, and a pass costs more than most of them. The version of trio-asyncio is pinned, since this
     is none of its promises.
