@@ -62,7 +62,7 @@ demo: setup
 	@$(BIN)/python docs/examples/demo.py
 
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 lint: setup
 	$(BIN)/ruff check --quiet

@@ -54,7 +54,7 @@ def take_footprint(home: Path, sockets: Path) -> Footprint:
                 *home.glob("*/*.tmp"),
             ]
         ),
-        mounts=frozenset(Path("/proc/self/mountinfo").read_text().splitlines()),
+        mounts=frozenset(_mounts(home)),
         tasks=frozenset(_tasks()),
     )
 
@@ -76,6 +76,14 @@ def _runs(home: Path, sockets: Path) -> Iterator[Path]:
         link = run / "sockets"
         if not link.is_symlink() or link.readlink().parent == sockets:
             yield run
+
+
+def _mounts(home: Path) -> Iterator[str]:
+    """All of the host's, but for those of other tests, which come and go: they are in directories of pytest's."""
+    for mount in Path("/proc/self/mountinfo").read_text().splitlines():
+        point = mount.split()[4]
+        if "/pytest-of-" not in point or point.startswith(str(home)):
+            yield mount
 
 
 def _changes(before: Footprint, after: Footprint) -> list[str]:

@@ -17,6 +17,7 @@ from benchmarks.samples import median
 ROWS = (
     *("stream_out_ratio", "stream_in_ratio"),
     *("stream_out_machine_work", "stream_out_host_work", "stream_in_machine_work", "stream_in_host_work"),
+    "stream_pipe_ratio",
 )
 
 
@@ -39,8 +40,10 @@ async def measure(bench: Bench, emit: Emit) -> None:
         }
         rates: dict[str, tuple[list[float], list[float]]] = {direction: ([], []) for direction in pairs}
         work: dict[tuple[str, int], list[Work]] = {(direction, way): [] for direction in pairs for way in (0, 1)}
+        pipes: list[float] = []
         await box.run(["true"])
         for _ in range(bench.effort.streams):
+            pipes.append(STREAM_BYTES / await timed(lambda: _pipe(box)) / MIB)
             for direction, pair in pairs.items():
                 for way, (stream, samples) in enumerate(zip(pair, rates[direction], strict=True)):
                     with measured_work() as spent:
@@ -58,6 +61,17 @@ async def measure(bench: Bench, emit: Emit) -> None:
             ]
             method = f"median processor time that {whose} took a MiB; the limit is the same of the bare one"
             emit(Row(f"stream_{direction}_{name}_work", values[0], "ms", values[1], len(ours), method))
+
+    method = (
+        f"{STREAM_BYTES // MIB} MiB from dd to dd by a pipe within a box, and nothing of it leaves: "
+        "what any output of a command has to pass; the limit is dd and the bare virtio-serial port, which has no pipe"
+    )
+    emit(Row("stream_pipe_ratio", median(pipes), "MiB/s", median(rates["out"][1]), len(pipes), method))
+
+
+async def _pipe(box: boxlite.Box) -> None:
+    script = f"dd if=/dev/zero bs={CHUNK} count={STREAM_BYTES // CHUNK} | dd of=/dev/null bs={CHUNK}"
+    await box.run(["sh", "-c", script])
 
 
 async def _stream_out(box: boxlite.Box) -> None:

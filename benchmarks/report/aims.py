@@ -80,7 +80,7 @@ AIMS: Final = (
         0.5,
         Figure.RATIO,
         at_least=True,
-        made_of=("stream_out_machine_work", "stream_out_host_work"),
+        made_of=("stream_out_machine_work", "stream_out_host_work", "stream_pipe_ratio"),
     ),
     Aim(
         "Input, of the bare port's rate",
@@ -89,7 +89,7 @@ AIMS: Final = (
         0.5,
         Figure.RATIO,
         at_least=True,
-        made_of=("stream_in_machine_work", "stream_in_host_work"),
+        made_of=("stream_in_machine_work", "stream_in_host_work", "stream_pipe_ratio"),
     ),
     Aim("The agent's start, in starts of a bare Python", "agent_start_over_bare_python", 2, None, Figure.RATIO),
     Aim("Private memory of an idle box", "idle_private_mib", 25, made_of=("idle_code_mib",)),
