@@ -47,7 +47,7 @@ _SLICE = 64 << 10
 """Bytes that are looked at before it is known whether more of the kind are welcome."""
 
 _FREE = 256 << 10
-_EACH_CALL = 1 << 10
+_EACH_CALL = 16 << 10
 _FRAMES_PER_DATA = 4
 _DATA_PER_FRAMES = 64
 """What a guest sends beside data, frames' headers included: so many bytes, so many for each call, so many for each byte
