@@ -121,6 +121,7 @@ def test_an_init_that_has_failed_before_it_was_known_says_why() -> None:
         with pytest.raises(ContainerError, match="no room"):
             await fake.client.set_up(Setup("", "", "", "", "", []))
         await fake.ended.wait()
+        fake.sock.close()
 
     run(scenario())
 
