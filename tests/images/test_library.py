@@ -15,7 +15,7 @@ import trio
 import trio.testing
 
 from actors import ActorRef, ChildSpec, open_supervisor
-from boxlite.errors import ImageDamaged, ImageInUse, ImageNotFound, InvalidOptions
+from boxlite.errors import ImageDamaged, ImageInUse, ImageNotFound, InvalidOptions, InvalidReference
 from boxlite.images.actor import ImageActor, ImageFiles
 from boxlite.images.digest import Digest
 from boxlite.images.handle import Images, pull_policy
@@ -366,3 +366,12 @@ async def test_a_link_is_written_through_and_two_saves_to_one_file_do_not_mix(
         assert link.is_symlink()
         assert target.read_bytes() in [(tmp_path / f"{name}.whole").read_bytes() for name in ("one", "two")]
         assert [name for name in os.listdir(tmp_path) if "unfinished" in name] == []
+
+
+@pytest.mark.parametrize("name", ["builtin/python", "oci:/somewhere", "oci:somewhere:tag"])
+async def test_what_is_in_no_registry_is_asked_of_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    async with open_home(tmp_path, monkeypatch) as home:
+        with pytest.raises(InvalidReference, match="is no image of a registry"):
+            await home.images.pull(name)
