@@ -6,11 +6,11 @@ BIN := $(VENV)/bin
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
 # What virtual machines need, and what the tests compare with.
-PACKAGES := qemu-system-x86 e2fsprogs busybox-static python3-venv skopeo umoci docker-registry buildah debootstrap
+PACKAGES := qemu-system-x86 e2fsprogs busybox-static python3-venv skopeo umoci docker-registry buildah debootstrap bubblewrap libseccomp2
 # On some systems a part of qemu-system-x86, on others a package of its own.
 VIRTIOFSD = command -v virtiofsd || test -x /usr/libexec/virtiofsd || test -x /usr/lib/qemu/virtiofsd
 INSTALLED = command -v qemu-system-x86_64 && { $(VIRTIOFSD); } && command -v skopeo && command -v umoci \
-	&& command -v docker-registry && command -v buildah \
+	&& command -v bwrap && command -v docker-registry && command -v buildah \
 	&& PATH="$$PATH:/usr/sbin:/sbin" command -v debootstrap && busybox true \
 	&& PATH="$$PATH:/usr/sbin:/sbin" command -v mke2fs && $(PYTHON) -c 'import ensurepip, venv'
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import attrs
 import click
 import trio
 from rich.console import Console
@@ -30,14 +31,31 @@ def main() -> None:
 @_JSON
 @click.option("--only", multiple=True, metavar="NAME", help="This row, or this group of rows; may be given again.")
 @click.option("--quick", is_flag=True, help="Fewer samples and boxes: two minutes, and coarse figures.")
-def boxes_command(file: Path | None, only: tuple[str, ...], quick: bool) -> None:
+@click.option(
+    "--samples", default=1.0, show_default=True, type=click.FloatRange(0, min_open=True), help="Times the samples."
+)
+@click.option("--crowd", "crowds", multiple=True, type=click.IntRange(1), help="Boxes at once; may be given again.")
+@click.option("--patience", type=click.FloatRange(1), help="Seconds that each group of rows may take.")
+def boxes_command(
+    file: Path | None,
+    only: tuple[str, ...],
+    quick: bool,
+    samples: float,
+    crowds: tuple[int, ...],
+    patience: float | None,
+) -> None:
     """Starts, commands, streams and crowds of boxes, against the bare engine and the guest's own ways."""
     # Not at the top: it brings trio-asyncio, under whose event loop policy xoscar would run at half its speed.
     from benchmarks.boxes import plan
     from benchmarks.boxes.bench import FULL, QUICK
 
     try:
-        rows = trio.run(plan.measure, QUICK if quick else FULL, only, lambda name: click.echo(f"{name} ...", err=True))
+        effort = (QUICK if quick else FULL).scaled(samples)
+        if crowds:
+            effort = attrs.evolve(effort, crowds=tuple(sorted(set(crowds))))
+        if patience is not None:
+            effort = attrs.evolve(effort, section_seconds=patience)
+        rows = trio.run(plan.measure, effort, only, lambda name: click.echo(f"{name} ...", err=True))
     except KeyError as error:
         raise click.BadParameter(error.args[0], param_hint="--only") from None
     _show(rows, file, "Boxes", "limit: the bare engine or the guest itself doing the same, in the same run")

@@ -16,9 +16,26 @@ def cpu_seconds(pid: int) -> float:
     return (int(fields[_UTIME]) + int(fields[_STIME])) / _TICKS
 
 
+def running_seconds(pid: int) -> float:
+    """The same, of the threads that it has now, to the nanosecond (Documentation/scheduler/sched-stats)."""
+    return sum(int((task / "schedstat").read_text().split()[0]) for task in Path(f"/proc/{pid}/task").iterdir()) / 1e9
+
+
 def private_bytes(pid: int) -> int:
     """Memory that no other process shares: Private_Clean and Private_Dirty of smaps_rollup."""
     return _rollup(pid, "Private_Clean", "Private_Dirty")
+
+
+def code_bytes(pid: int) -> int:
+    """Of those, what it has written itself and may execute: an engine's translated code."""
+    size, executable = 0, False
+    for line in Path(f"/proc/{pid}/smaps").read_text().splitlines():
+        name, *fields = line.split()
+        if "-" in name and len(fields) >= 4:
+            executable = "x" in fields[0] and fields[3] == "0"
+        elif executable and name == "Private_Dirty:":
+            size += int(fields[0]) * 1024
+    return size
 
 
 def resident_bytes(pid: int) -> int:
@@ -36,7 +53,14 @@ def descendants(pid: int) -> list[int]:
 
 def named(pids: Iterable[int], name: str) -> list[int]:
     """Those that run a program whose name begins so."""
-    return [pid for pid in pids if Path(f"/proc/{pid}/comm").read_text().startswith(name)]
+    return [pid for pid in pids if _name(pid).startswith(name)]
+
+
+def _name(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""  # It has ended meanwhile.
 
 
 def _rollup(pid: int, *names: str) -> int:

@@ -47,6 +47,7 @@ from boxlite.errors import (
     InvalidOptions,
     InvalidReference,
     InvalidRegistryConfig,
+    JailUnavailable,
     LayerRejected,
     OutputGap,
     OutputTooLarge,
@@ -84,6 +85,7 @@ from boxlite.runtime.opening import open_runtime
 from boxlite.runtime.runtime import Runtime
 from boxlite.templates.handle import Templates
 from boxlite.templates.store import TemplateInfo
+from boxlite.vmm.jail import Jail, JailMeasure, JailPolicy, JailPreset
 
 __all__ = [
     "ArgumentsTooLong",
@@ -144,6 +146,11 @@ __all__ = [
     "InvalidOptions",
     "InvalidReference",
     "InvalidRegistryConfig",
+    "Jail",
+    "JailMeasure",
+    "JailPolicy",
+    "JailPreset",
+    "JailUnavailable",
     "LayerProgress",
     "LayerRejected",
     "LayerState",

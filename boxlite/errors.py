@@ -99,6 +99,10 @@ class EngineUnavailable(BoxliteError, OSError):
     """No virtual machine can be started here: a program, library, kernel or permission is missing."""
 
 
+class JailUnavailable(BoxliteError, OSError):
+    """The preset asks for a measure that this host cannot give."""
+
+
 class ZygoteError(BoxliteError, ChildProcessError):
     """The process that starts the virtual machines has ended, or could not start one."""
 

@@ -26,6 +26,9 @@ EXTRAS = frozenset({"krun", "testing", "lab"})
 
 PROGRAMS = ("busybox", "mke2fs")
 OPTIONAL_PROGRAMS = ("bwrap",)
+
+LIBRARIES = ("/usr/lib/x86_64-linux-gnu", "/usr/lib64")
+"""Where libseccomp is, which no program of these is linked to: a jail's filters are made with it."""
 """What is used where it is there."""
 
 APPLETS = "/usr/lib/busybox"
@@ -64,6 +67,9 @@ def system(init: str) -> HostTree:
         for path in (*needs.libraries.values(), *([needs.loader] if needs.loader else [])):
             tree.add(path)
     tree.add(libraries.unwinder())
+    for folder in LIBRARIES:
+        if (filters := Path(folder, "libseccomp.so.2")).exists():
+            tree.add(filters)
     return tree
 
 

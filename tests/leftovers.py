@@ -31,7 +31,12 @@ def box_files(home: Path, sockets: Path) -> list[Path]:
 
 
 def machines(sockets: Path) -> frozenset[int]:
-    """The processes with a path in the directory `sockets` on their command line, as each QEMU of a box has."""
+    """The virtual machines with sockets in the directory `sockets`, without the bubblewraps that have them."""
+    return frozenset(pid for pid in _processes_of(sockets) if not _command_line(pid).startswith(b"/usr/bin/bwrap\0"))
+
+
+def _processes_of(sockets: Path) -> frozenset[int]:
+    """Those with a path in the directory on their command line, as each QEMU of a box has."""
     return frozenset(pid for pid in _processes() if os.fsencode(sockets) + b"/" in _command_line(pid) and alive(pid))
 
 
@@ -39,7 +44,7 @@ def take_footprint(home: Path, sockets: Path) -> Footprint:
     """The footprint at this moment. Of the home it sees what runtimes have there for a time, and not the caches."""
     return Footprint(
         children=frozenset(children(os.getpid())),
-        machines=machines(sockets),
+        machines=_processes_of(sockets),
         descriptors=frozenset(open_files()),
         files=frozenset(
             [

@@ -10,7 +10,8 @@ import signal
 _PR_SET_PDEATHSIG = 1
 _PR_SET_NO_NEW_PRIVS = 38
 
-_DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+"""Where programs are, as far as nobody says otherwise."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -57,7 +58,7 @@ def forget_the_host() -> None:
     for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
         signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
-    path = os.environ.get("PATH", _DEFAULT_PATH)
+    path = os.environ.get("PATH", DEFAULT_PATH)
     os.environ.clear()
     os.environ["PATH"] = path
 

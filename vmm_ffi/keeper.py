@@ -6,7 +6,6 @@ machine without a keeper does not exist. See docs/engines.md for what happens wh
 
 from __future__ import annotations
 
-import contextlib
 import math
 import os
 import selectors
@@ -19,6 +18,9 @@ from vmm_ffi import shim
 from vmm_ffi.child import forget_the_host, keep_only
 from vmm_ffi.console_log import ConsoleLog
 from vmm_ffi.files import create, remove, write_at
+from vmm_ffi.jail.birth import GO, Birth, end
+from vmm_ffi.jail.bubblewrap import status_of
+from vmm_ffi.jail.enter import jailed
 from vmm_ffi.shares import server as share_server
 from vmm_ffi.shares.server import RunningServer
 from vmm_ffi.spec import (
@@ -36,9 +38,6 @@ from vmm_ffi.spec import (
     encode_file,
     identity_of,
 )
-
-GO = b"go"
-"""The zygote's answer to `Spawned`, without which no machine begins."""
 
 _RESERVED_FILE = ".exit.json"
 _RESERVED_BYTES = 4096
@@ -76,42 +75,58 @@ def _keep(request: Spawn, where: Keep, zygote: socket.socket) -> None:
     log = ConsoleLog(create(CONSOLE_FILE, directory))
     keeper = _identity(os.getpid())
     console, console_end = os.pipe()
-    gate, gate_end = os.pipe()
+    birth = Birth(request.spec)
     server = share_server.start(request.spec, console_end)
     pid = os.fork()
     if pid == 0:
-        os.close(gate_end)
+        os.close(birth.gate_end)
         link = None if server is None else server.link.fileno()
-        shim.become(request.spec, console_end, keeper.pid, gate=gate, shares=link)
+        shim.become(request.spec, console_end, keeper.pid, birth=birth, shares=link)
+    # Where the machine has been killed by now, nobody is behind the gate.
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     os.close(console_end)
-    os.close(gate)
+    birth.forked()
     if server is not None:
         server.link.close()
-    process = _identity(pid)
+    process, pidfd = _machine_of(birth, pid, jailed(request.spec))
     _write_record(VmRecord(process, keeper, where.sockets, request.spec.kind), directory)
     zygote.send(encode(Spawned(request.key, process, keeper)), socket.MSG_NOSIGNAL)
     if zygote.recv(len(GO)) != GO:
         # The machine has not begun, and ends with this process.
+        end(pidfd)
+        birth.remove_group()
         return
     zygote.close()
-    # Where the machine has been killed by now, nobody is behind the gate.
-    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
-    with contextlib.suppress(BrokenPipeError):
-        os.write(gate_end, GO)
-    os.close(gate_end)
-    cause = _drain_until_end(console, pid, log, server)
+    birth.go()
+    birth.close()
+    cause = _drain_until_end(console, pidfd, log, server)
     _, status = os.waitpid(pid, 0)
-    _note(ExitNote(process, status, cause), reserved, directory)
+    birth.remove_group()
+    _note(ExitNote(process, status_of(status) if process.pid != pid else status, cause), reserved, directory)
     os._exit(0)
 
 
-def _drain_until_end(console: int, pid: int, log: ConsoleLog, server: RunningServer | None) -> str:
-    """Returns when the process `pid`, the machine, has ended, and all that it printed is in the log.
+def _machine_of(birth: Birth, pid: int, in_jail: bool) -> tuple[ProcessIdentity, int]:
+    """The machine and a pidfd of it: the process that was forked, or the one that bubblewrap has made of it.
+
+    Where it made none, it will say why, and is taken for the machine.
+    """
+    if in_jail:
+        while birth.listen():
+            continue
+        confined = birth.settle(pid)
+        if confined is not None:
+            return confined.identity, confined.pidfd
+    return _identity(pid), os.pidfd_open(pid)
+
+
+def _drain_until_end(console: int, machine: int, log: ConsoleLog, server: RunningServer | None) -> str:
+    """Returns when the process of the pidfd `machine` has ended, and all that it printed is in the log.
 
     Neither outlives the other: gives the cause where the server of its shares ended first, and so it was killed.
     """
     os.set_blocking(console, False)
-    cause, served, doom, machine = "", 0, math.inf, os.pidfd_open(pid)
+    cause, served, doom = "", 0, math.inf
     with selectors.DefaultSelector() as selector:
         selector.register(console, selectors.EVENT_READ)
         selector.register(machine, selectors.EVENT_READ)

@@ -27,13 +27,9 @@ int32_t krun_add_net_unixstream(uint32_t ctx_id, const char *c_path, int fd, uin
                                 uint32_t flags);
 int32_t krun_add_net_unixgram(uint32_t ctx_id, const char *c_path, int fd, uint8_t *const c_mac, uint32_t features,
                               uint32_t flags);
-int32_t krun_add_virtiofs(uint32_t ctx_id, const char *c_tag, const char *c_path);
-int32_t krun_add_virtiofs3(uint32_t ctx_id, const char *c_tag, const char *c_path, uint64_t shm_size, bool read_only);
 int32_t krun_add_disk(uint32_t ctx_id, const char *block_id, const char *disk_path, bool read_only);
-int32_t krun_disable_implicit_console(uint32_t ctx_id);
 int32_t krun_set_console_output(uint32_t ctx_id, const char *c_filepath);
 int32_t krun_add_virtio_console_default(uint32_t ctx_id, int input_fd, int output_fd, int err_fd);
-int32_t krun_get_shutdown_eventfd(uint32_t ctx_id);
 int32_t krun_has_feature(uint64_t feature);
 int32_t krun_get_max_vcpus(void);
 int32_t krun_start_enter(uint32_t ctx_id);

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
-from typing import NoReturn
+from typing import Final, NoReturn
 
 import attrs
 
+from vmm_ffi.libraries import library_directories
 from vmm_ffi.spec import SHARE_LINK, SHARE_TAG, Accelerator, DiskSpec, InstanceSpec, PortSpec
-from vmm_ffi.vmm import Vmm, VmmError, VmmInstance
+from vmm_ffi.vmm import Needs, Vmm, VmmError, VmmInstance
 
 PROGRAM = "qemu-system-x86_64"
 
@@ -21,6 +22,9 @@ VIRTIO_SLOTS = 8
 
 RECONNECT_MS = 200
 """After how long QEMU connects again, where it can be told in milliseconds; elsewhere it is a second."""
+
+_FIRMWARE: Final = ("/usr/share/qemu", "/usr/share/seabios")
+"""Where distributions have what QEMU starts a machine with."""
 
 _KERNEL_ARGUMENTS = (
     "console=hvc0",
@@ -213,10 +217,32 @@ class QemuInstance(VmmInstance):
 
     program: str
     arguments: list[str]
+    kernel: str
+    kvm: bool
 
     def enter(self) -> NoReturn:
         """Replaces this process by QEMU."""
-        os.execve(self.program, [self.program, *self.arguments], dict(os.environ))
+        os.execve(self.program, self.command, dict(os.environ))
+
+    @property
+    def command(self) -> list[str]:
+        """See `VmmInstance`."""
+        return [self.program, *self.arguments]
+
+    @property
+    def needs(self) -> Needs:
+        """See `VmmInstance`."""
+        prefix = os.path.dirname(os.path.dirname(self.program))
+        firmware = (f"{prefix}/share/qemu", f"{prefix}/share/seabios", *_FIRMWARE)
+        return Needs(
+            read_only=(
+                self.program,
+                *library_directories(self.program),
+                *(path for path in dict.fromkeys(firmware) if os.path.isdir(path)),
+                self.kernel,
+            ),
+            devices=("/dev/kvm",) if self.kvm else (),
+        )
 
 
 class QemuVmm(Vmm):
@@ -230,4 +256,4 @@ class QemuVmm(Vmm):
         program = spec.program or shutil.which(PROGRAM)
         if program is None:
             raise VmmError(f"{PROGRAM} is not in PATH ({os.environ.get('PATH', '')}): install qemu-system-x86")
-        return QemuInstance(program, command_line(spec))
+        return QemuInstance(program, command_line(spec), spec.kernel, spec.accelerator is Accelerator.KVM)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import NoReturn
+
+import attrs
 
 from vmm_ffi.spec import InstanceSpec
 
@@ -12,8 +15,30 @@ class VmmError(Exception):
     """The engine cannot make this virtual machine; the message says what is missing."""
 
 
+@attrs.frozen
+class Needs:
+    """What an engine needs of the host's files, besides the disks, the memory and the sockets of its machine."""
+
+    read_only: tuple[str, ...]
+    """Programs, libraries and data: files, or directories with all that is in them."""
+    devices: tuple[str, ...] = ()
+
+
 class VmmInstance(ABC):
     """One virtual machine, about to run."""
+
+    @property
+    def command(self) -> Sequence[str]:
+        """The program that becomes the machine, by its absolute path, and its arguments.
+
+        Raises `VmmError` where it is this process that becomes the machine, and no program.
+        """
+        raise VmmError("this engine begins in the process that prepares it, and so has no namespaces of its own")
+
+    @property
+    def needs(self) -> Needs:
+        """What that program must find where it runs."""
+        return Needs(())
 
     @abstractmethod
     def enter(self) -> NoReturn:

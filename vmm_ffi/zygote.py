@@ -23,6 +23,11 @@ from collections.abc import Callable
 import attrs
 
 from vmm_ffi import keeper, shim
+from vmm_ffi.factory import VmmFactory
+from vmm_ffi.jail.birth import GO, Birth, end
+from vmm_ffi.jail.bubblewrap import status_of
+from vmm_ffi.jail.enter import jailed
+from vmm_ffi.jail.seccomp import SeccompError, filter_of
 from vmm_ffi.shares import server as share_server
 from vmm_ffi.shares.server import RunningServer
 from vmm_ffi.spec import (
@@ -31,6 +36,7 @@ from vmm_ffi.spec import (
     Failed,
     Keep,
     Kill,
+    ProcessIdentity,
     Spawn,
     Spawned,
     decode_event,
@@ -42,6 +48,9 @@ from vmm_ffi.spec import (
 
 _SIZE_OF_INT = 4
 
+_INFO_SECONDS = 1.0
+"""How long bubblewrap, when all ends, may take to say which process it has made."""
+
 
 @attrs.define(eq=False)
 class _Shim:
@@ -52,6 +61,12 @@ class _Shim:
     pidfd: int
     server: RunningServer | None
     """Of its shares, as long as that is not reaped."""
+    birth: Birth | None = None
+    """How its machine begins, where that is another process, in a jail."""
+    machine: int | None = None
+    """A pidfd of that process, as soon as it is known."""
+    announced: bool = False
+    """Whether the host was told of it, and so is to be told of its end."""
     status: int | None = None
     """Once it is reaped; then its server is about to end."""
     cause: str = ""
@@ -75,8 +90,9 @@ class _Keeper:
 class Zygote:
     """The loop: requests from the host in, shims and their ends out."""
 
-    def __init__(self, host: socket.socket, host_pidfd: int) -> None:
-        """Owns both from now on."""
+    def __init__(self, host: socket.socket, host_pidfd: int, factory: VmmFactory | None = None) -> None:
+        """Owns the socket and the pidfd from now on. `factory` has other engines than the built-in ones."""
+        self._factory = factory
         self._host = host
         self._host_pidfd = host_pidfd
         self._selector = selectors.DefaultSelector()
@@ -99,9 +115,11 @@ class Zygote:
                 handle: Callable[[int], None] = ready.data
                 handle(events)
         unborn = [kept for kept in self._keepers.values() if kept.reports is not None]
-        living = [child.pidfd for child in self._shims.values() if child.status is None]
-        for pidfd in living + [kept.pidfd for kept in unborn]:
-            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+        for child in list(self._shims.values()):
+            if child.status is None:
+                self._put_down(child)
+        for kept in unborn:
+            end(kept.pidfd)
         for child in list(self._shims.values()):
             if child.status is None:
                 self._reap(child)
@@ -120,7 +138,7 @@ class Zygote:
             if child.doom > now:
                 waiting.append(child.doom - now)
             else:
-                signal.pidfd_send_signal(child.pidfd, signal.SIGKILL)
+                end(child.pidfd if child.machine is None else child.machine)
                 child.doom, child.killed = None, True
         return min(waiting, default=None)
 
@@ -182,26 +200,35 @@ class Zygote:
             self._send(Failed(request.key, f"{len(descriptors)} descriptors came along, not one for the console"))
             return
         zygote = os.getpid()
+        birth = None
         try:
             server = share_server.start(request.spec, descriptors[0])
         except OSError as error:
             self._send(Failed(request.key, f"cannot start what serves its shares: {error}", error.errno))
             return
         try:
+            # Made here, so that the next ones of this kind find it made.
+            filter_of(request.spec)
+            birth = Birth(request.spec) if jailed(request.spec) else None
             pid = os.fork()
-        except OSError as error:
+        except (OSError, SeccompError) as error:
+            if birth is not None:
+                birth.close()
             _end(server)
-            self._send(Failed(request.key, f"cannot fork: {error}"))
+            self._send(Failed(request.key, f"cannot fork: {error}" if isinstance(error, OSError) else str(error)))
             return
         if pid == 0:
             link = None if server is None else server.link.fileno()
-            shim.become(request.spec, descriptors[0], zygote, shares=link)
+            shim.become(request.spec, descriptors[0], zygote, birth=birth, shares=link, factory=self._factory)
+        child = _Shim(request.key, pid, -1, server, birth)
         try:
-            child = _Shim(request.key, pid, os.pidfd_open(pid), server)
+            child.pidfd = os.pidfd_open(pid)
             process = identity_of(pid, unreaped=True)
         except OSError as error:
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
+            if birth is not None:
+                birth.close()
             _end(server)
             self._send(Failed(request.key, f"cannot watch the shim: {error}"))
             return
@@ -210,9 +237,40 @@ class Zygote:
         if server is not None:
             server.link.close()
             self._selector.register(server.pidfd, selectors.EVENT_READ, lambda events: self._reap_server(child, server))
+        if birth is not None:
+            birth.forked()
+            self._selector.register(birth.info, selectors.EVENT_READ, lambda events: self._on_birth(child, birth))
+            return
         # A child that nobody has reaped has an identity.
         assert process is not None
-        self._send(Spawned(request.key, process))
+        self._announce(child, process)
+
+    def _announce(self, child: _Shim, process: ProcessIdentity) -> None:
+        child.announced = True
+        self._send(Spawned(child.key, process))
+
+    def _on_birth(self, child: _Shim, birth: Birth) -> None:
+        """Bubblewrap says which process the machine is, or hangs up."""
+        if not birth.listen():
+            self._settle(child, birth)
+
+    def _settle(self, child: _Shim, birth: Birth) -> None:
+        """Once for each child in a jail, when bubblewrap has said all."""
+        self._selector.unregister(birth.info)
+        try:
+            confined = birth.settle(child.pid)
+        except OSError as error:
+            end(child.pidfd)
+            self._send(Failed(child.key, f"its limits cannot be set: {error}", error.errno))
+        else:
+            if confined is not None:
+                child.machine = confined.pidfd
+                birth.go()
+            process = identity_of(child.pid, unreaped=True) if confined is None else confined.identity
+            # A child that nobody has reaped has an identity.
+            assert process is not None
+            self._announce(child, process)
+        birth.close()
 
     def _spawn_kept(self, request: Spawn, keep: Keep) -> None:
         reports, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -249,7 +307,7 @@ class Zygote:
             if isinstance(report, Spawned) and self._host_lives():
                 # A keeper that has been killed since will be reaped, and its machine dies with it.
                 with contextlib.suppress(OSError):
-                    reports.send(keeper.GO, socket.MSG_NOSIGNAL)
+                    reports.send(GO, socket.MSG_NOSIGNAL)
         self._send(report)
 
     def _host_lives(self) -> bool:
@@ -266,15 +324,36 @@ class Zygote:
         child = self._shims.get(request.key)
         if child is not None and child.status is None:
             try:
-                signal.pidfd_send_signal(child.pidfd, request.signal)
+                signal.pidfd_send_signal(child.pidfd if child.machine is None else child.machine, request.signal)
             except (OSError, TypeError, OverflowError):
                 # It has ended and its end is about to be reported, or there is no such signal.
                 return
 
+    def _put_down(self, child: _Shim) -> None:
+        """Kills it, the machine first: without bubblewrap, it would not be found any more."""
+        birth = child.birth
+        if birth is not None and not birth.closed:
+            # Which process it is, is said within milliseconds, if at all.
+            while select.select([birth.info], [], [], _INFO_SECONDS)[0] and birth.listen():
+                continue
+            self._settle(child, birth)
+        if child.machine is not None:
+            end(child.machine)
+        end(child.pidfd)
+
     def _reap(self, child: _Shim) -> None:
+        birth = child.birth
+        if birth is not None and not birth.closed:
+            self._put_down(child)
         _, child.status = os.waitpid(child.pid, 0)
         self._selector.unregister(child.pidfd)
         os.close(child.pidfd)
+        if child.machine is not None:
+            child.status = status_of(child.status)
+            end(child.machine)
+            os.close(child.machine)
+        if birth is not None:
+            birth.remove_group()
         if child.server is None:
             self._report_end(child)
         else:
@@ -293,7 +372,8 @@ class Zygote:
     def _report_end(self, child: _Shim) -> None:
         assert child.status is not None
         del self._shims[child.key]
-        self._send(Exited(child.key, child.status, child.cause if child.killed else ""))
+        if child.announced:
+            self._send(Exited(child.key, child.status, child.cause if child.killed else ""))
 
     def _send(self, event: Spawned | Failed | Exited) -> None:
         """Never blocks: a host that does not read must not keep the zygote from noticing its death."""

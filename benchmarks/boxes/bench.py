@@ -39,6 +39,18 @@ class Effort:
     idle_seconds: float
     """For how long an idle crowd is watched."""
 
+    section_seconds: float = 600.0
+    """A measurement that takes longer hangs."""
+
+    def scaled(self, factor: float) -> Effort:
+        """So many times the samples, but one of each at least; crowds stay as large."""
+        return attrs.evolve(
+            self,
+            **{name: max(1, round(getattr(self, name) * factor)) for name in _SAMPLES},
+        )
+
+
+_SAMPLES: Final = ("cold", "restores", "pooled", "executions", "streams", "agents", "ends")
 
 FULL: Final = Effort(
     cold=8,

@@ -7,8 +7,11 @@ from contextlib import asynccontextmanager
 
 import boxlite
 from benchmarks.boxes.bench import IMAGE, Bench, Emit, emit_percentiles, names_of_percentiles, timed
+from benchmarks.boxes.work import measured_work
+from benchmarks.rows import Row
+from benchmarks.samples import median
 
-ROWS = names_of_percentiles("exec_over_spawn", "exec_over_fork")
+ROWS = (*names_of_percentiles("exec_over_spawn", "exec_over_fork"), "exec_machine_work", "exec_host_work")
 
 _WARM_UP = 5
 
@@ -38,14 +41,20 @@ async def measure(bench: Bench, emit: Emit) -> None:
     trips: list[float] = []
     spawns: list[float] = []
     forks: list[float] = []
+    machine_work: list[float] = []
+    host_work: list[float] = []
     async with (
         boxlite.open_runtime(ephemeral=True) as runtime,
         runtime.open_box(IMAGE) as box,
         _open_spawner(box) as spawner,
     ):
         for count in range(_WARM_UP + bench.effort.executions):
-            sample = [await timed(lambda: box.run(["/bin/true"])), await spawner.time(b"s"), await spawner.time(b"f")]
+            with measured_work() as work:
+                trip = await timed(lambda: box.run(["/bin/true"]))
+            sample = [trip, await spawner.time(b"s"), await spawner.time(b"f")]
             if count >= _WARM_UP:
+                machine_work.append(work.machines)
+                host_work.append(work.driver)
                 for samples, seconds in zip((trips, spawns, forks), sample, strict=True):
                     samples.append(seconds)
     method = (
@@ -53,6 +62,12 @@ async def measure(bench: Bench, emit: Emit) -> None:
     )
     emit_percentiles(emit, "exec_over_spawn", trips, spawns, "ms", method.format("posix_spawn"))
     emit_percentiles(emit, "exec_over_fork", trips, forks, "ms", method.format("fork, execve"))
+    for name, samples, whose in (
+        ("exec_machine_work", machine_work, "the machine's process"),
+        ("exec_host_work", host_work, "this package, on the host"),
+    ):
+        method = f"median processor time that {whose} took for one box.run(['/bin/true'])"
+        emit(Row(name, median(samples) * 1000, "ms", None, len(samples), method))
 
 
 class _Spawner:

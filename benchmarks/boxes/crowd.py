@@ -24,7 +24,7 @@ import boxlite
 from benchmarks.bare.machine import make_bare_snapshot, restore_bare_machine
 from benchmarks.boxes.bench import IMAGE, QUICK, make_bench
 from benchmarks.boxes.starts import check_restored, echo
-from benchmarks.processes import cpu_seconds, descendants, named, private_bytes, resident_bytes
+from benchmarks.processes import code_bytes, cpu_seconds, descendants, named, private_bytes, resident_bytes
 
 _SETTLING_SECONDS = 5.0
 """What a machine puts off, its kernel does in the first seconds after a restore."""
@@ -41,6 +41,8 @@ class Crowd:
     """Until the last one's first output."""
     private_bytes: list[int]
     """Of each machine's process."""
+    code_bytes: list[int]
+    """Of those, translated code."""
     idle_cpu: list[float]
     """Of each machine's process: processor seconds a second."""
     driver_bytes: int
@@ -69,6 +71,7 @@ async def measure_crowd(kind: str, count: int, idle_seconds: float) -> Crowd:
         return Crowd(
             seconds,
             [private_bytes(pid) for pid in machines],
+            [code_bytes(pid) for pid in machines],
             [shares[pid] for pid in machines],
             grown,
             sum(shares[pid] for pid in _drivers()),

@@ -8,18 +8,14 @@ import tempfile
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Final
 
 import attrs
 import trio
 
 from benchmarks.boxes import agent, commands, crowds, ends, starts, streams
-from benchmarks.boxes.bench import Bench, Effort, Emit, make_bench
+from benchmarks.boxes.bench import FULL, Bench, Effort, Emit, make_bench
 from benchmarks.rows import Row
 from boxlite.errors import first_error
-
-SECTION_SECONDS: Final = 600.0
-"""A measurement that takes longer hangs."""
 
 
 @attrs.frozen
@@ -60,7 +56,7 @@ async def measure(
         bench = await make_bench(effort, Path(directory))
         for section in chosen:
             say(section.name)
-            measured = await guard(section.rows, partial(section.measure, bench))
+            measured = await guard(section.rows, partial(section.measure, bench), effort.section_seconds)
             rows += [row for row in measured if not only or {row.name, section.name} & set(only)]
     return rows
 
@@ -73,15 +69,17 @@ def choose(every: tuple[Section, ...], only: Collection[str]) -> list[Section]:
     return [section for section in every if not only or set(only) & {section.name, *section.rows}]
 
 
-async def guard(names: Sequence[str], measure: Callable[[Emit], Awaitable[None]]) -> list[Row]:
+async def guard(
+    names: Sequence[str], measure: Callable[[Emit], Awaitable[None]], seconds: float = FULL.section_seconds
+) -> list[Row]:
     """What was measured, and for each of these names that was not, why."""
     rows: list[Row] = []
     reason = "the measurement did not give it"
     try:
-        with trio.fail_after(SECTION_SECONDS):
+        with trio.fail_after(seconds):
             await measure(rows.append)
     except trio.TooSlowError:
-        reason = f"it had not ended after {SECTION_SECONDS:g} s"
+        reason = f"it had not ended after {seconds:g} s"
     except Exception as error:
         cause = first_error(error)
         reason = f"{type(cause).__name__}: {cause}"

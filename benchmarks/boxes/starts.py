@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from typing import Final
 
 import attrs
 
 import boxlite
 from benchmarks.bare.machine import BareSnapshot, make_bare_snapshot, open_bare_machine, restore_bare_machine
 from benchmarks.boxes.bench import IMAGE, Bench, Emit, emit_percentiles, names_of_percentiles, timed
+from benchmarks.boxes.work import Work, measured_work
 from benchmarks.rows import Row
 from benchmarks.samples import median
 
 COLD_ROWS = names_of_percentiles("cold_first_output")
-RESTORE_ROWS = names_of_percentiles("restore_first_output")
+RESTORE_ROWS = (*names_of_percentiles("restore_first_output"), "restore_machine_work", "restore_host_work")
 POOL_ROWS = names_of_percentiles("pool_first_output")
 
 _POOL = 2
@@ -27,6 +30,14 @@ class _Start:
 
     seconds: float
     stages: Mapping[str, float]
+    work: Work
+    """Until the first output."""
+
+
+_WORK: Final[tuple[tuple[str, str, Callable[[_Start], float]], ...]] = (
+    ("restore_machine_work", "the machine's process", lambda start: start.work.machines),
+    ("restore_host_work", "the driving process", lambda start: start.work.driver),
+)
 
 
 async def measure_cold(bench: Bench, emit: Emit) -> None:
@@ -61,7 +72,14 @@ async def measure_restore(bench: Bench, emit: Emit) -> None:
         "create, restore, first byte of echo's output; the limit is bare QEMU restored over QMP "
         "until its shell has answered a line by a forked echo"
     )
-    emit_percentiles(emit, "restore_first_output", [start.seconds for start in ours], bare, "ms", method)
+    seconds = [start.seconds for start in ours], [start.seconds for start in bare]
+    emit_percentiles(emit, "restore_first_output", *seconds, "ms", method)
+    for name, whose, figure in _WORK:
+        method = (
+            f"median processor time that {whose} took until the first output; the limit is the same of the bare one"
+        )
+        values = [median([figure(start) for start in starts]) * 1000 for starts in (ours, bare)]
+        emit(Row(name, values[0], "ms", values[1], len(ours), method))
     _emit_stages(emit, "restore", ours)
 
 
@@ -90,13 +108,15 @@ async def measure_pool(bench: Bench, emit: Emit) -> None:
 
 async def _first_output(runtime: boxlite.Runtime) -> _Start:
     began = time.perf_counter()
-    async with runtime.open_box(IMAGE) as box:
-        created = time.perf_counter()
-        await box.start()
-        started = time.perf_counter()
-        ended = await echo(box)
-        stages = {"create": created - began, **box.metrics().stage_seconds, "echo": ended - started}
-    return _Start(ended - began, stages)
+    with ExitStack() as working:
+        work = working.enter_context(measured_work())
+        async with runtime.open_box(IMAGE) as box:
+            created = time.perf_counter()
+            await box.start()
+            started = time.perf_counter()
+            ended = await echo(box, working.close)
+            stages = {"create": created - began, **box.metrics().stage_seconds, "echo": ended - started}
+    return _Start(ended - began, stages, work)
 
 
 def check_restored(stages: Mapping[str, float]) -> None:
@@ -105,18 +125,24 @@ def check_restored(stages: Mapping[str, float]) -> None:
         raise RuntimeError("the box was booted, not restored, since no template of it could be made or used")
 
 
-async def echo(box: boxlite.Box) -> float:
-    """Runs it, and tells when its first byte came, by time.perf_counter."""
+async def echo(box: boxlite.Box, then: Callable[[], None] = lambda: None) -> float:
+    """Runs it, and tells when its first byte came, by time.perf_counter; calls `then` at once after that."""
     async with box.exec(["echo", "x"], stdin=subprocess.DEVNULL) as execution:
         assert await execution.stdout.receive_some(1) == b"x"
-        return time.perf_counter()
+        came = time.perf_counter()
+        then()
+        return came
 
 
-async def _bare_restore(bench: Bench, snapshot: BareSnapshot) -> float:
+async def _bare_restore(bench: Bench, snapshot: BareSnapshot) -> _Start:
     began = time.perf_counter()
-    async with restore_bare_machine(bench.parts, bench.work, snapshot) as machine:
-        await machine.ask("echo")
-        return time.perf_counter() - began
+    with ExitStack() as working:
+        work = working.enter_context(measured_work())
+        async with restore_bare_machine(bench.parts, bench.work, snapshot) as machine:
+            await machine.ask("echo")
+            ended = time.perf_counter()
+            working.close()
+    return _Start(ended - began, {}, work)
 
 
 def _emit_stages(emit: Emit, kind: str, starts: Sequence[_Start]) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import trio
 
@@ -34,6 +34,8 @@ from boxlite.boxes.transitions import Transitions
 from boxlite.errors import BoxliteError, BoxNotRunning, BoxPaused, BoxStopped, StorageFull, StoreFailed, first_error
 from boxlite.runtime.admission import Lease, Need
 from boxlite.store.records import StoredBox
+
+R = TypeVar("R")
 
 _log = logging.getLogger(__name__)
 
@@ -90,8 +92,10 @@ class BoxActor(Actor):
     async def handle(self, message: Message[Any]) -> Any:
         """See `boxlite.boxes.messages`."""
         match message:
+            case Use() if self._death_is_on_its_way():
+                self._after_death(message, lambda user: self._use(lambda: user, by_hand=message.restart))
             case Use():
-                return self._use(message, by_hand=message.restart)
+                return self._use(lambda: self.defer(message), by_hand=message.restart)
             case Revive():
                 if self._current is None and not self._removers:
                     self._begin(by_hand=False)
@@ -109,6 +113,8 @@ class BoxActor(Actor):
                 await self._delete()
             case WaitEnded():
                 return self._wait_ended(message)
+            case GetStatus() if self._death_is_on_its_way():
+                self._after_death(message, lambda _: self._status())
             case GetStatus():
                 return self._status()
             case _:
@@ -117,7 +123,33 @@ class BoxActor(Actor):
 
     # What is asked of it
 
-    def _use(self, message: Message[Running], *, by_hand: bool) -> Running | None:
+    def _death_is_on_its_way(self) -> bool:
+        """Whether what ran in the box knows already that its machine has died, and the box does not yet."""
+        running = None if self._current is None else self._current.running
+        return running is not None and running.machine.ended.is_set() and self._state in UP
+
+    def _after_death(self, message: Message[R], handle: Callable[[Deferred[R]], R | None]) -> None:
+        """Handles a message once the box knows: whoever saw a death must not be told that all is well.
+
+        `handle` gives the answer, or raises it, or else it keeps the `Deferred`.
+        """
+        assert self._current is not None
+        self.start_soon(self._handle_after_death, self._current, self.defer(message), handle)
+
+    async def _handle_after_death(
+        self, life: Life, asker: Deferred[R], handle: Callable[[Deferred[R]], R | None]
+    ) -> None:
+        await life.wait_gone()
+        try:
+            answer = handle(asker)
+        except BoxliteError as error:
+            asker.fail(error)
+        else:
+            if answer is not None:
+                asker.reply(answer)
+
+    def _use(self, defer: Callable[[], Deferred[Running]], *, by_hand: bool) -> Running | None:
+        """Gives the machine, or keeps a `Deferred` for it."""
         life = self._current
         if self._state is BoxState.RUNNING and life is not None and life.running is not None:
             return life.running
@@ -132,13 +164,12 @@ class BoxActor(Actor):
         elif life.undone or life.down:
             # What is under way ends first.
             life.undo()
-            self._await_start(message, self._next)
+            self._await_start(defer(), self._next)
             return None
-        self._await_start(message, self._users)
+        self._await_start(defer(), self._users)
         return None
 
-    def _await_start(self, message: Message[Running], queue: list[Deferred[Running]]) -> None:
-        user = self.defer(message)
+    def _await_start(self, user: Deferred[Running], queue: list[Deferred[Running]]) -> None:
         queue.append(user)
         user.on_abandon(lambda: self._abandoned(user))
 
@@ -165,9 +196,9 @@ class BoxActor(Actor):
 
     def _stop_and_start(self, message: Message[Running], grace: float) -> Running | None:
         if self._state not in UP or self._current is None:
-            return self._use(message, by_hand=True)
+            return self._use(lambda: self.defer(message), by_hand=True)
         self._move(BoxEvent.STOP)
-        self._await_start(message, self._next)
+        self._await_start(self.defer(message), self._next)
         self._current.ending.ask(grace)
         return None
 

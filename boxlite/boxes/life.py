@@ -66,6 +66,7 @@ class Life:
         self._events = events
         self._over = trio.Event()
         self._news = trio.Event()
+        self._gone = trio.Event()
         self._machines = 0
 
     async def run(self, random: Random, open_running: Callable[[bool], AbstractAsyncContextManager[Running]]) -> None:
@@ -110,6 +111,10 @@ class Life:
             raise BoxStopped(self._options.name, "it has just ended")
         return self.running
 
+    async def wait_gone(self) -> None:
+        """Returns when the machine that runs has ended and the box was told."""
+        await self._gone.wait()
+
     def undo(self) -> None:
         """Nobody waits for the start any more."""
         self.undone = True
@@ -125,6 +130,7 @@ class Life:
             # Its end is on its way, which takes some steps: a box that is called running now would be kept.
             return
         self.running, self.came_up = running, True
+        self._gone = trio.Event()
         self._news.set()
         self._events.ready(self, running)
 
@@ -135,6 +141,7 @@ class Life:
                 self.running, self.down = None, True
                 self._events.died(self, event.error)
                 self._news.set()
+                self._gone.set()
                 if self.ending.asked:
                     self.scope.cancel()
             case EventKind.RESTARTING:
@@ -143,6 +150,7 @@ class Life:
             case EventKind.STOPPED:
                 self.running = None
                 self._news.set()
+                self._gone.set()
                 self._over.set()
             case _:
                 pass

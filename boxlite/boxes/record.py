@@ -47,7 +47,8 @@ class Record:
         before = self.box
         after = transition(before.name, before.state, event)
         now = self._services.wall_clock()
-        box = attrs.evolve(before, state=after, cause=cause, changed_at=now, **changes)
+        since = before.changed_at if after is before.state else now
+        box = attrs.evolve(before, state=after, cause=cause, changed_at=since, **changes)
         try:
             self._services.store.save(box)
             self._stored = True

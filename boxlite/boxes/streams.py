@@ -11,7 +11,7 @@ import trio
 
 from boxlite.errors import BoxError, OutputGap
 
-WINDOW = 256 * 1024
+WINDOW = 512 * 1024
 """Bytes of one stream that may wait on the host for a reader; beyond it the command itself has to wait."""
 
 MAX_LINE = 1024 * 1024
@@ -174,7 +174,7 @@ class ByteStream(trio.abc.ReceiveStream):
 
     def _grant(self) -> None:
         limit = self._received - self._buffered + WINDOW
-        # Half a window at a time: one small message a quarter of a megabyte instead of one a chunk.
+        # Half a window at a time: one small message for each.
         if not self._ended and limit - self._granted >= WINDOW // 2:
             self._granted = limit
             self._on_credit()

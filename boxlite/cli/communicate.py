@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import nullcontext
 from typing import TypeAlias
 
@@ -24,13 +24,16 @@ Sink: TypeAlias = Callable[[bytes], Awaitable[None]]
 class Finished:
     """A command that has ended; `duration` is in seconds, None where the guest is gone.
 
-    `stages` has what the whole call took, where that was measured; see `boxlite.cli.timings`.
+    `stages` has what the whole call took, where that was measured; see `boxlite.cli.timings`. `stdout_lost` and
+    `stderr_lost` are what was not kept for an `attach`.
     """
 
     outcome: boxlite.Outcome
     duration: float | None
     timings: boxlite.ExecutionTimings
     stages: Mapping[str, float] = attrs.field(factory=dict)
+    stdout_lost: Sequence[boxlite.OutputGap] = ()
+    stderr_lost: Sequence[boxlite.OutputGap] = ()
 
 
 async def communicate(
@@ -42,6 +45,7 @@ async def communicate(
     is sent to the command. Raises what the sinks raise.
     """
     stdin = execution.stdin if forward else None
+    stdout_lost, stderr_lost = list[boxlite.OutputGap](), list[boxlite.OutputGap]()
     with raw_mode(STDIN) if tty and stdin is not None else nullcontext():
         async with trio.open_nursery() as feeding:
             if stdin is not None:
@@ -49,12 +53,12 @@ async def communicate(
             if tty:
                 feeding.start_soon(follow_window_size, STDIN, execution)
             async with trio.open_nursery() as copying:
-                copying.start_soon(_copy, execution.stdout, stdout)
-                copying.start_soon(_copy, execution.stderr, stderr)
+                copying.start_soon(_copy, execution.stdout, stdout, stdout_lost)
+                copying.start_soon(_copy, execution.stderr, stderr, stderr_lost)
             outcome = await execution.wait()
             # A command may end without having read all of its input.
             feeding.cancel_scope.cancel()
-    return Finished(outcome, execution.duration, execution.timings)
+    return Finished(outcome, execution.duration, execution.timings, stdout_lost=stdout_lost, stderr_lost=stderr_lost)
 
 
 def terminal_type(env: Mapping[str, str]) -> dict[str, str]:
@@ -72,7 +76,7 @@ async def _feed(stdin: boxlite.InputStream) -> None:
     await stdin.aclose()
 
 
-async def _copy(stream: boxlite.ByteStream, sink: Sink) -> None:
+async def _copy(stream: boxlite.ByteStream, sink: Sink, lost: list[boxlite.OutputGap]) -> None:
     while True:
         try:
             async for chunk in stream:
@@ -80,5 +84,6 @@ async def _copy(stream: boxlite.ByteStream, sink: Sink) -> None:
         except boxlite.OutputGap as gap:
             # What follows the gap is read on.
             complain(str(gap))
+            lost.append(gap)
         else:
             return

@@ -94,9 +94,7 @@ def create(
 async def _create(request: BoxRequest) -> str:
     async with (
         relay_signals(),
-        boxlite.open_runtime(
-            home=request.home, engine=request.engine, kernel=request.kernel, autostart=False
-        ) as runtime,
+        boxlite.open_runtime(**request.runtime_options, autostart=False) as runtime,
     ):
         with show_progress() as stage:
             await prepare(runtime, request.image, find_home(request.home), stage, pull=request.pull)

@@ -4,26 +4,30 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from functools import partial
 
 import attrs
 import click
 import trio
 
+from boxlite.cli.options import jail_option
 from boxlite.runtime.layout import find_home
 from boxlite.vmm.doctor import Check, examine
+from boxlite.vmm.jail import find_policy
 
 
 @click.command()
 @click.option("--home", metavar="DIR", help="Where images are kept.  [default: $BOXLITE_HOME, else ~/.boxlite]")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object in place of a table.")
-def doctor(home: str | None, as_json: bool) -> int:
+@jail_option
+def doctor(home: str | None, as_json: bool, jail: str | None) -> int:
     """Examine this host.
 
     Shows what virtual machines need, what is missing and how to get it, and which engine was chosen and why.
 
     The exit status is 0 if they can run and 1 if not. Nothing is changed.
     """
-    checks = trio.run(examine, find_home(home).path)
+    checks = trio.run(partial(examine, find_home(home).path, policy=find_policy(jail)))
     ok = all(check.ok for check in checks)
     if as_json:
         click.echo(json.dumps({"ok": ok, "checks": [attrs.asdict(check) for check in checks]}))
@@ -43,7 +47,7 @@ def _print(checks: Sequence[Check], ok: bool) -> None:
         finding = Text(check.detail)
         if check.remedy:
             finding.append(f"\nto do: {check.remedy}", style="yellow")
-        tick = Text("✓", style="green") if check.ok else Text("✗", style="red")
+        tick = Text("✗", style="red") if not check.ok else Text("!" if check.remedy else "✓", style="green")
         table.add_row(tick, Text(check.name, style="bold"), finding)
     console = Console()
     if not console.is_terminal:

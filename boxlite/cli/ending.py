@@ -46,6 +46,9 @@ def _for_programs(work: Callable[[Sink, Sink], Awaitable[Finished]], timings: bo
     with errors_in_json(True):
         finished = trio.run(work, stdout.keep, stderr.keep)
     result = describe_result(finished.outcome, finished.duration, bytes(stdout.data), bytes(stderr.data))
+    for stream, gaps in (("stdout", finished.stdout_lost), ("stderr", finished.stderr_lost)):
+        if gaps:
+            result[stream]["lost"] = [{"start": gap.start, "end": gap.end} for gap in gaps]
     if timings:
         result["stage_seconds"] = dict(finished.stages)
     click.echo(json.dumps(result))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 import boxlite
@@ -30,21 +32,23 @@ _grace_option = click.option(
 @home_option
 @json_option
 @name_arguments
-def start(names: tuple[str, ...], engine: str, kernel: str | None, home: str | None, as_json: bool) -> int:
+def start(names: tuple[str, ...], as_json: bool, **runtime_options: Any) -> int:
     """Start boxes; returns when each takes commands.
 
     Nothing happens to a box that runs already. The exit status is 1 if any could not be started.
     """
 
+    home = find_home(runtime_options["home"])
+
     async def start_one(box: boxlite.Box, runtime: boxlite.Runtime, stage: Stage) -> None:
         if box.image_id is None:
-            await prepare(runtime, str(box.options.image), find_home(home), stage)
+            await prepare(runtime, str(box.options.image), home, stage)
         else:
             # Its name may stand for another image by now.
-            await prepare_host(runtime, find_home(home), stage)
+            await prepare_host(runtime, home, stage)
         await box.start()
 
-    return change_each(names, "starting", start_one, as_json=as_json, home=home, engine=engine, kernel=kernel)
+    return change_each(names, "starting", start_one, as_json=as_json, **runtime_options)
 
 
 @click.command()
@@ -66,9 +70,7 @@ def stop(names: tuple[str, ...], grace: float, home: str | None, as_json: bool) 
 @home_option
 @json_option
 @name_arguments
-def restart(
-    names: tuple[str, ...], grace: float, engine: str, kernel: str | None, home: str | None, as_json: bool
-) -> int:
+def restart(names: tuple[str, ...], grace: float, as_json: bool, **runtime_options: Any) -> int:
     """Stop boxes and start them again; one that does not run is started.
 
     The exit status is 1 if any could not be restarted.
@@ -78,9 +80,7 @@ def restart(
         "restarting",
         lambda box, *_: box.restart(grace),
         as_json=as_json,
-        home=home,
-        engine=engine,
-        kernel=kernel,
+        **runtime_options,
     )
 
 

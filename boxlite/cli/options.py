@@ -18,6 +18,12 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 home_option = click.option(
     "--home", metavar="DIR", help="Where boxes and images are kept.  [default: $BOXLITE_HOME, else ~/.boxlite]"
 )
+jail_option = click.option(
+    "--jail",
+    metavar="PRESET[,-MEASURE]...",
+    help="What confines the machine on this host: standard, maximum or development, as in maximum,-cgroup.  "
+    "[default: $BOXLITE_JAIL, else standard]",
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 name_argument = click.argument("name", shell_complete=complete_names)
 name_arguments = click.argument("names", nargs=-1, required=True, metavar="NAME...", shell_complete=complete_names)
@@ -38,11 +44,12 @@ COMMAND_LAST = {"allow_interspersed_args": False}
 
 
 def engine_options(command: F) -> F:
-    """`--engine` and `--kernel`: what runs the machines."""
+    """`--engine`, `--kernel` and `--jail`: what runs the machines, and what confines them."""
     return _apply(
         command,
         click.option("--engine", default="auto", show_default=True, help="auto, krun or qemu."),
         click.option("--kernel", metavar="FILE", help="An ELF kernel to boot in place of libkrunfw's."),
+        jail_option,
     )
 
 

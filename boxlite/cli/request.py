@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import cast
+from typing import TypedDict, cast
 
 import attrs
 
@@ -11,6 +11,15 @@ from boxlite.boxes.policy import HealthCheck, RestartPolicy
 from boxlite.boxes.volumes import Volume
 from boxlite.images.config import ImageConfig, argv_for_run
 from boxlite.runtime.runtime import CreateOptions
+
+
+class RuntimeOptions(TypedDict):
+    """Which runtime a command opens."""
+
+    home: str | None
+    engine: str
+    kernel: str | None
+    jail: str | None
 
 
 def _some(volumes: tuple[Volume, ...] | None) -> tuple[Volume, ...] | None:
@@ -36,7 +45,13 @@ class BoxRequest:
     volumes: tuple[Volume, ...] | None = attrs.field(default=None, converter=_some)
     engine: str = "auto"
     kernel: str | None = None
+    jail: str | None = None
     home: str | None = None
+
+    @property
+    def runtime_options(self) -> RuntimeOptions:
+        """Those of `boxlite.open_runtime`."""
+        return RuntimeOptions(home=self.home, engine=self.engine, kernel=self.kernel, jail=self.jail)
 
     def box_options(self) -> CreateOptions:
         """The options of the box; those that are not given keep their defaults."""

@@ -32,9 +32,7 @@ async def run_in_box(request: RunRequest, stdout: Sink, stderr: Sink) -> Finishe
     parse_reference(request.image)
     async with relay_signals() as relay, AsyncExitStack() as opened:
         with trace.measure("open"):
-            runtime = await opened.enter_async_context(
-                boxlite.open_runtime(home=request.home, engine=request.engine, kernel=request.kernel, ephemeral=True)
-            )
+            runtime = await opened.enter_async_context(boxlite.open_runtime(**request.runtime_options, ephemeral=True))
         with show_progress() as stage:
             with trace.measure("prepare"):
                 image = await prepare(runtime, request.image, find_home(request.home), stage, pull=request.pull)

@@ -46,13 +46,15 @@ def template() -> None:
 @home_option
 @json_option
 @click.argument("image")
-def build(image: str, home: str | None, engine: str, kernel: str | None, as_json: bool, **options: Any) -> int:
+def build(
+    image: str, home: str | None, engine: str, kernel: str | None, jail: str | None, as_json: bool, **options: Any
+) -> int:
     """Make the template of IMAGE, unless there is one, and print its name."""
 
     async def make() -> boxlite.TemplateInfo:
         async with (
             relay_signals(),
-            boxlite.open_runtime(home=home, engine=engine, kernel=kernel, ephemeral=True) as runtime,
+            boxlite.open_runtime(home=home, engine=engine, kernel=kernel, jail=jail, ephemeral=True) as runtime,
         ):
             with show_progress() as stage:
                 await prepare(runtime, image, find_home(home), stage)

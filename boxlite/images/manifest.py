@@ -24,6 +24,8 @@ MANIFESTS: Final = frozenset(
     }
 )
 MAX_NESTED_INDEXES: Final = 4
+MAX_PARTS: Final = 1024
+"""Layers of an image, and images of an index."""
 _CONFIGS = frozenset(
     {
         "application/vnd.oci.image.config.v1+json",
@@ -54,10 +56,13 @@ def parse_descriptor(document: Object, where: str) -> Descriptor:
 def parse_manifest(data: bytes, where: str) -> Manifest:
     """Raises `ImageDamaged`, and `UnsupportedImage` for the manifest of something else than an image to run."""
     document = parse_object(data, where)
+    layers = get_objects(document, "layers", where)
+    if len(layers) > MAX_PARTS:
+        raise UnsupportedImage(f"{where} has {len(layers)} layers; {MAX_PARTS} are allowed")
     config = parse_descriptor(get_object(document, "config", where), where)
     if config.media_type not in _CONFIGS:
-        raise UnsupportedImage(f"{where} is for something else than an image to run: {config.media_type!r}")
-    return Manifest(config, tuple(parse_descriptor(layer, where) for layer in get_objects(document, "layers", where)))
+        raise UnsupportedImage(f"{where} is for something else than an image to run: {config.media_type[:100]!r}")
+    return Manifest(config, tuple(parse_descriptor(layer, where) for layer in layers))
 
 
 def choose_from_index(data: bytes, architecture: str, where: str) -> Descriptor:
@@ -71,6 +76,8 @@ def choose_from_index(data: bytes, architecture: str, where: str) -> Descriptor:
 
 
 def _choose(manifests: list[Object], architecture: str, where: str) -> Object:
+    if len(manifests) > MAX_PARTS:
+        raise UnsupportedImage(f"{where} has {len(manifests)} images; {MAX_PARTS} are allowed")
     platforms = [get_object(manifest, "platform", where) for manifest in manifests]
     names = [f"{get_string(p, 'os', where, '')}/{get_string(p, 'architecture', where, '')}" for p in platforms]
     wanted = f"linux/{architecture}"
@@ -81,4 +88,10 @@ def _choose(manifests: list[Object], architecture: str, where: str) -> Object:
         return manifests[next((number for number in fitting if variants[number] in _VARIANTS), fitting[0])]
     if len(manifests) == 1 and not platforms[0]:
         return manifests[0]
-    raise UnsupportedImage(f"{where} has no image for {wanted}, only for {', '.join(sorted(set(names))) or 'nothing'}")
+    raise UnsupportedImage(f"{where} has no image for {wanted}, only for {_told(names) or 'nothing'}")
+
+
+def _told(names: list[str]) -> str:
+    """Some of them, as long as what a stranger wrote may be."""
+    some = sorted(set(names))[:20]
+    return ", ".join(name[:40] if name.isprintable() else repr(name[:40]) for name in some)

@@ -29,14 +29,14 @@ from h2.settings import SettingCodes
 from hpack import Encoder
 
 MAX_MESSAGE = 1 << 20
-"""Longest message that is taken from a guest, in bytes. The agent sends output in chunks of 64 KiB."""
+"""Longest message that is taken from a guest, in bytes. The agent sends output in chunks of 256 KiB."""
 
 # Data is acknowledged only when it is read, so the connection's window must hold every stream's at once: one reply
 # that nobody takes must not stall the others. What holds a command's output back is its credit, far below a stream's
 # window, of which every half costs the guest a message.
 _CONFIGURATION = Configuration(http2_connection_window_size=64 << 20, http2_stream_window_size=2 << 20)
 
-_FRAME = 128 << 10
+_FRAME = 320 << 10
 """Longest frame that a guest may send, in bytes: one for a message with a chunk of output, where 16 KiB is the default
 (RFC 9113, 6.5.2)."""
 

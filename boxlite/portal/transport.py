@@ -63,18 +63,23 @@ class ServedSocket:
 
 
 @contextmanager
-def listen(path: Path) -> Iterator[GuestSocket]:
+def listen(path: Path, owner: int | None = None) -> Iterator[GuestSocket]:
     """Binds a Unix socket that only this user may connect to; leaving the block closes and unlinks it.
 
+    With `owner`, which takes root, that is the user who may. What has the path already is replaced, if it is a socket.
     Raises `SocketPathTooLong` where the path exceeds what the operating system takes (unix(7): 107 bytes).
     """
     check_socket_path(path)
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
         listener.setblocking(False)
+        if path.is_socket():
+            path.unlink()
         listener.bind(os.fspath(path))
         try:
             # Nobody can connect before listen(), so the mode is right from the first moment that counts.
             path.chmod(0o600)
+            if owner is not None:
+                os.chown(path, owner, -1)
             listener.listen(1)
             yield GuestSocket(path, listener)
         finally:

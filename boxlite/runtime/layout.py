@@ -148,7 +148,7 @@ def open_run_directory(home: Home, socket_directory: Path) -> Iterator[RunDirect
 
 def check_socket_directory(directory: Path) -> None:
     """Raises `SocketPathTooLong` where the sockets of a runtime would not fit into a directory."""
-    check_socket_path(directory / "boxlite-12345678" / "123456789012.agent")
+    check_socket_path(directory / "boxlite-12345678" / "123456789012" / "agent")
 
 
 def make_socket_directory(directory: Path) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import random
 import time
@@ -32,8 +33,11 @@ from boxlite.runtime.users import HomeUsers
 from boxlite.templates.actor import TemplateActor
 from boxlite.templates.build import Workshop
 from boxlite.templates.files import TemplateFiles
+from boxlite.vmm.jail import Jail, JailMeasure, JailPolicy, build_jail, find_policy
 from boxlite.vmm.local import open_local_engine
 from vmm_ffi.spec import VmmKind
+
+_log = logging.getLogger(__name__)
 
 
 @asynccontextmanager
@@ -50,6 +54,7 @@ async def open_runtime(
     templates_mib: int = 4096,
     images_mib: int | None = None,
     registries: RegistryConfig | None = None,
+    jail: str | None = None,
 ) -> AsyncIterator[Runtime]:
     """Opens a runtime in any Trio program; leaving the block, in any way, ends its machines and leaves no process.
 
@@ -72,9 +77,14 @@ async def open_runtime(
     not used for the longest time goes first, and nothing that a box is made from (default: no bound). `registries` says
     how registries are reached (default: what the file registries.toml says; see docs/registries.md).
 
+    `jail` says what confines the machines' processes on the host: "standard", "maximum" or "development", and after it
+    the measures to do without, as in "maximum,-cgroup" (default: $BOXLITE_JAIL, else "standard"). What this host cannot
+    give is logged once, and `Runtime.jail` tells it.
+
     What the block raises comes out as it is. Raises `HomeInUse`, `InvalidOptions`, `DiskError` where the home cannot be
-    written, `StorageFull`, `StoreFailed` where its database cannot be read, `SocketPathTooLong`, `ZygoteError`, and
-    `RuntimeFailed` where the runtime's own actors crash too often.
+    written, `StorageFull`, `StoreFailed` where its database cannot be read, `SocketPathTooLong`, `ZygoteError`,
+    `JailUnavailable` where the jail is to be "maximum" and the host lacks something, and `RuntimeFailed` where the
+    runtime's own actors crash too often.
     """
     where, sockets = find_home(home), find_socket_directory(runtime_dir)
     parts = Parts(where, engine=_engine_kind(engine), kernel=None if kernel is None else Path(kernel))
@@ -82,13 +92,15 @@ async def open_runtime(
     images_bytes = None if images_mib is None else _room("images_mib", images_mib) << 20
     admission = Admission(memory_mib=_budget("memory_mib", memory_mib), cpus=_budget("cpus", cpus))
     open_files = open_ephemeral if ephemeral else open_persistent
+    policy = find_policy(jail)
     block = UserBlock()
 
     def load_config() -> RegistryConfig:
         return load_registry_config(where.path) if registries is None else registries
 
     with block.whole(), open_files(where, sockets) as files:
-        async with open_asyncio_loop() as loop, open_local_engine(loop, files.sockets) as local:
+        confined = await _build_jail(policy)
+        async with open_asyncio_loop() as loop, open_local_engine(loop, files.sockets, jail=confined) as local:
             if not ephemeral:
                 await salvage(where, files.store, local, time.time())
 
@@ -129,9 +141,19 @@ async def open_runtime(
                 detachable=not ephemeral,
                 autostart=autostart,
                 memory=watch_host_memory,
+                jail=confined,
             ) as runtime:
                 with block.body():
                     yield runtime
+
+
+async def _build_jail(policy: JailPolicy) -> Jail:
+    jail = await build_jail(policy)
+    if jail.missing:
+        # Few hosts give groups to whoever asks; the rest is there once a package is.
+        level = logging.INFO if set(jail.missing) == {JailMeasure.CGROUP} else logging.WARNING
+        _log.log(level, "the jail of virtual machines lacks something: %s", jail)
+    return jail
 
 
 def _engine_kind(engine: str) -> VmmKind | None:

@@ -38,6 +38,7 @@ from boxlite.runtime.events import EventFeed, Events
 from boxlite.runtime.messages import BoxRecord, CreateBox, FindBox, ListBoxes
 from boxlite.templates.handle import Templates
 from boxlite.vmm.engines import EngineChoice
+from boxlite.vmm.jail import Jail
 
 
 class NamedOptions(TypedDict, total=False):
@@ -88,6 +89,7 @@ class Runtime:
         *,
         detachable: bool,
         memory: MemoryWatch,
+        jail: Jail | None = None,
     ) -> None:
         """For `boxlite.runtime.tree`. The last supervisor is that of pools."""
         self._ref = ref
@@ -96,6 +98,7 @@ class Runtime:
         self._supervisors = supervisors
         self._detachable = detachable
         self._memory = memory
+        self._jail = jail
 
     async def create(
         self, image: str, *, wait: bool = True, pull: str = "missing", **options: Unpack[CreateOptions]
@@ -223,6 +226,11 @@ class Runtime:
     async def engine(self) -> EngineChoice:
         """Which engine runs the boxes, and why; raises `EngineUnavailable`."""
         return await self._services.parts.engine()
+
+    @property
+    def jail(self) -> Jail | None:
+        """What confines the processes of the machines, and what of it this host cannot give; None of simulated ones."""
+        return self._jail
 
     def metrics(self) -> RuntimeMetrics:
         """What was counted since the runtime opened. Asks nobody, and may be called from any thread."""

@@ -18,6 +18,7 @@ from boxlite.runtime.events import EventFeed
 from boxlite.runtime.messages import BoxRecord
 from boxlite.runtime.recovery import recover, starts_again
 from boxlite.runtime.runtime import Runtime
+from boxlite.vmm.jail import Jail
 
 
 @asynccontextmanager
@@ -28,13 +29,14 @@ async def open_tree(
     detachable: bool,
     autostart: bool,
     memory: MemoryWatch = watch_nothing,
+    jail: Jail | None = None,
 ) -> AsyncIterator[Runtime]:
     """Opens a runtime over the services that `make_services` gives; it starts the image actor under that supervisor.
 
     `directory` has a folder for each box. The boxes that the store holds are recovered first, so that what is stored
     is what is there; then each has its actor, and with `autostart` those whose policy says so start. With `detachable`,
-    boxes may be asked to outlive the runtime. `memory` tells pools when the host runs short of it. Leaving the block
-    ends everything else.
+    boxes may be asked to outlive the runtime. `memory` tells pools when the host runs short of it. `jail` is what the
+    machines are in. Leaving the block ends everything else.
     """
     feed = EventFeed()
     async with (
@@ -58,6 +60,6 @@ async def open_tree(
             if starts_again(box) and box.name in records:
                 await records[box.name].ref.tell(Revive())
         try:
-            yield Runtime(ref, services, feed, (system, boxes, pools), detachable=detachable, memory=memory)
+            yield Runtime(ref, services, feed, (system, boxes, pools), detachable=detachable, memory=memory, jail=jail)
         finally:
             feed.close()

@@ -25,6 +25,7 @@ class StoredBox:
     cause: str = ""
     """Why it is in this state, where there is something to say."""
     changed_at: float = 0.0
+    """Since when it is in this state: to be adopted, or to lose its portal, does not begin it anew."""
     vm: VmRecord | None = None
     """Of the machine that runs, or ran when this was written."""
     restarts: int = 0

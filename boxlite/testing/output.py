@@ -13,7 +13,7 @@ CAPACITY = 1 << 20
 CHUNK = 64 << 10
 """Most bytes in one message, as in the guest."""
 
-WINDOW = 256 << 10
+WINDOW = 512 << 10
 """How far a host's credit is ahead of what it has received, at most, as in the guest."""
 
 

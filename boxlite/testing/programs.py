@@ -143,10 +143,13 @@ async def _seq(process: Process) -> int:
 
 
 async def _yes(process: Process) -> int:
+    piece, written = b"y\n" * 2048, 0
     while True:
-        await process.write(b"y\n" * 2048)
-        # A program that never waited would stop virtual time for everybody.
-        await process.sleep(0.001)
+        await process.write(piece)
+        written += len(piece)
+        # A program that never waited would stop virtual time for everybody. One that is left running for hours, with
+        # nobody to read what it writes, would take them all by itself: so it slows down with each MiB, to a second.
+        await process.sleep(min(1.0, 0.001 * 2 ** (written >> 20)))
 
 
 async def _date(process: Process) -> int:

@@ -10,7 +10,8 @@ from typing import final
 import trio
 
 from boxlite.boxes.box import Box
-from boxlite.boxes.outcome import Exited
+from boxlite.boxes.lifecycle import UP
+from boxlite.boxes.outcome import Exited, VmDied
 from boxlite.boxes.policy import HealthCheck
 from boxlite.errors import BoxCrashed, BoxliteError, OutputGap, RuntimeFailed
 from boxlite.runtime.runtime import Runtime
@@ -157,9 +158,16 @@ class User:
             # The first of it may come in pieces.
             sound = head and (b"y\n" * 500).startswith(head)
             self._monitor.require(sound or execution.outcome, f"{name}: yes said {head[:20]!r}")
+            pid = (await box.status()).pid
             await execution.kill(signal.SIGTERM)
             await execution.stdout.aclose()
-            return await execution.wait()
+            outcome = await execution.wait()
+            if isinstance(outcome, VmDied) and pid is not None:
+                status = await box.status()
+                # One that is being stopped may take until then to notice.
+                runs = status.state in UP and status.pid == pid
+                self._monitor.require(not runs, f"{name}: its machine died, and it says {status}")
+            return outcome
 
     async def _come_back_later(self, name: str) -> object:
         """What a command wrote while nobody was attached comes complete, or with a gap that is stated."""

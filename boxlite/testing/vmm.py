@@ -180,7 +180,7 @@ class SimulatedVmm:
         machine = self._host.make_machine(spec, detached=detached, restore=restore)
         sockets = machine.record.sockets
         # As the real engine does, which catches a specification that could not be honoured.
-        attrs.evolve(spec, ports=(PortSpec(AGENT_PORT, f"{sockets}.agent"), PortSpec(READY_PORT, f"{sockets}.ready")))
+        attrs.evolve(spec, ports=(PortSpec(AGENT_PORT, f"{sockets}/agent"), PortSpec(READY_PORT, f"{sockets}/ready")))
         fault = await machine.come_to(Stage.SPAWN)
         if fault is not None or not self._process.alive:
             raise ZygoteError("the simulated zygote could not start the machine")

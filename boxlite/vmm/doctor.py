@@ -23,10 +23,25 @@ from boxlite.vmm.engines import (
 )
 from boxlite.vmm.facts import HostFacts, gather_facts
 from boxlite.vmm.failures import FAILURES_FILE, read_failures
+from boxlite.vmm.jail import Jail, JailMeasure, JailPolicy, JailPreset, choose_jail
+from boxlite.vmm.jail_facts import INSTALL_BUBBLEWRAP, INSTALL_SECCOMP, gather_jail_facts
 from vmm_ffi.spec import VmmKind
 
 MEMORY_MIB: Final = 512
 """What one virtual machine of the default size and its host need at least."""
+
+_JAIL_DETAILS: Final = {
+    JailMeasure.NAMESPACES: "a machine sees its own files, and no process and no network of the host",
+    JailMeasure.USER: "no machine runs as root",
+    JailMeasure.SECCOMP: "a machine has the system calls that its engine needs",
+    JailMeasure.CGROUP: "the processors, memory and processes of a machine have limits",
+}
+_JAIL_REMEDIES: Final = {
+    JailMeasure.NAMESPACES: f"{INSTALL_BUBBLEWRAP}, and let users make user namespaces: see docs/security.md",
+    JailMeasure.USER: "start as an ordinary user, or give root what is missing (in a container: see docs/security.md)",
+    JailMeasure.SECCOMP: INSTALL_SECCOMP,
+    JailMeasure.CGROUP: "start in a group of your own: see docs/security.md",
+}
 
 _MIB = 1024 * 1024
 _OLDEST_PYTHON = (3, 11)
@@ -34,7 +49,10 @@ _OLDEST_PYTHON = (3, 11)
 
 @attrs.frozen
 class Check:
-    """One finding: `remedy` says what to do, and is empty where nothing needs to be done."""
+    """One finding: `remedy` says what to do, and is empty where nothing needs to be done.
+
+    Where it is `ok` and has a remedy, machines run, and less well than they could.
+    """
 
     name: str
     ok: bool
@@ -42,12 +60,13 @@ class Check:
     remedy: str = ""
 
 
-async def examine(home: Path, *, wanted: VmmKind | None = None) -> list[Check]:
+async def examine(home: Path, *, wanted: VmmKind | None = None, policy: JailPolicy | None = None) -> list[Check]:
     """Everything that virtual machines need on this host, in the order in which to mend it; changes nothing.
 
-    `home` is where the runtime keeps its files.
+    `home` is where the runtime keeps its files, `policy` the jail that is wanted (default: "standard").
     """
     facts = await gather_facts(failures=read_failures(home / FAILURES_FILE))
+    jail = choose_jail(policy or JailPolicy(JailPreset.STANDARD), await gather_jail_facts())
     return [
         _python(),
         _platform(facts),
@@ -60,6 +79,7 @@ async def examine(home: Path, *, wanted: VmmKind | None = None) -> list[Check]:
         _program("busybox", "busybox", "apt-get install busybox-static"),
         _memory(),
         _home(home),
+        *_jail(jail, krun=_is_krun(facts, wanted)),
         _engine(facts, wanted),
     ]
 
@@ -131,6 +151,30 @@ def _home(home: Path) -> Check:
     existing = next(folder for folder in (home, *home.absolute().parents) if folder.exists())
     ok = existing.is_dir() and os.access(existing, os.W_OK | os.X_OK)
     return Check("home", ok, os.fspath(home), "" if ok else f"make {existing} a directory that you can write to")
+
+
+def _jail(jail: Jail, *, krun: bool) -> list[Check]:
+    """One a measure, so that nothing is missing in silence."""
+    missing_is_fine = jail.policy.preset is not JailPreset.MAXIMUM
+    checks = []
+    for measure in JailMeasure:
+        name, reason = f"jail: {measure}", jail.missing.get(measure)
+        if reason is not None:
+            checks.append(Check(name, missing_is_fine, f"not to be had: {reason}", _JAIL_REMEDIES[measure]))
+        elif measure in jail.taken and krun:
+            checks.append(Check(name, missing_is_fine, "not for machines of libkrun yet", "use the engine qemu"))
+        elif measure in jail.taken:
+            checks.append(Check(name, True, _JAIL_DETAILS[measure]))
+        else:
+            checks.append(Check(name, True, f"left out by {jail.policy}"))
+    return checks
+
+
+def _is_krun(facts: HostFacts, wanted: VmmKind | None) -> bool:
+    try:
+        return choose_engine(facts, wanted).kind is VmmKind.KRUN
+    except EngineUnavailable:
+        return False
 
 
 def _engine(facts: HostFacts, wanted: VmmKind | None) -> Check:

@@ -6,13 +6,14 @@ import os
 import select
 import signal
 from contextlib import suppress
+from pathlib import Path
 from typing import final
 
 import trio
 
 from vmm_ffi.spec import ProcessIdentity, identity_of, read_boot_id
 
-__all__ = ["ProcessHandle", "ProcessIdentity", "identity_of", "open_process", "read_boot_id"]
+__all__ = ["ProcessHandle", "ProcessIdentity", "identity_of", "open_process", "read_boot_id", "user_of"]
 
 
 @final
@@ -57,6 +58,17 @@ class ProcessHandle:
             os.close(self._descriptor)
             # Another file may have the number next.
             self._descriptor = None
+
+
+def user_of(process: ProcessIdentity) -> int | None:
+    """The user that a process runs as, where that is another one than ours; None where it has ended, too."""
+    try:
+        status = Path(f"/proc/{process.pid}/status").read_text()
+    except OSError:
+        return None
+    # The effective one is the second of four (proc(5)).
+    user = next(int(line.split()[2]) for line in status.splitlines() if line.startswith("Uid:"))
+    return None if user == os.geteuid() else user
 
 
 def open_process(identity: ProcessIdentity) -> ProcessHandle:

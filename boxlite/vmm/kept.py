@@ -6,7 +6,7 @@ import os
 import signal
 import stat
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Final, final
 
@@ -29,11 +29,11 @@ from vmm_ffi.spec import (
 KEEPER_SECONDS: Final = 2.0
 """How long a keeper may take to note the end of its machine."""
 
-AGENT: Final = ".agent"
-READY: Final = ".ready"
-MONITOR: Final = ".qmp"
-SHARES: Final = ".fs"
-"""The suffixes of a machine's Unix sockets."""
+AGENT: Final = "/agent"
+READY: Final = "/ready"
+MONITOR: Final = "/qmp"
+SHARES: Final = "/fs"
+"""A machine's Unix sockets, in a directory of its own."""
 
 _MAX_FILE = 64 * 1024
 
@@ -125,11 +125,13 @@ async def put_down(record: VmRecord, directory: Path, seconds: float) -> VmExit 
 
 
 def remove_sockets(sockets: str) -> None:
-    """Removes the machine's Unix sockets, which are named by their path without suffix, and nothing else."""
-    for suffix in (AGENT, READY, MONITOR, SHARES):
-        path = Path(sockets + suffix)
+    """Removes the machine's Unix sockets and the directory that they are in, and nothing else."""
+    for name in (AGENT, READY, MONITOR, SHARES):
+        path = Path(sockets + name)
         if path.is_socket():
             path.unlink(missing_ok=True)
+    with suppress(OSError):
+        os.rmdir(sockets)
 
 
 def read_record(directory: Path) -> VmRecord | None:

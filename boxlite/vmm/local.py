@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import secrets
 import signal
@@ -24,6 +25,8 @@ from boxlite.portal.transport import GuestSocket, ServedSocket, listen
 from boxlite.vmm.console import Console
 from boxlite.vmm.control import Control, MonitorControl, SignalControl
 from boxlite.vmm.engine import Snapshot
+from boxlite.vmm.identity import user_of
+from boxlite.vmm.jail import Jail
 from boxlite.vmm.kept import AGENT, MONITOR, READY, SHARES, KeptProcess, put_down, read_record, remove_sockets, watch
 from boxlite.vmm.process import VmExit, VmProcess
 from boxlite.vmm.qmp import Monitor
@@ -31,6 +34,8 @@ from boxlite.vmm.ready import read_notice
 from boxlite.vmm.together import together
 from boxlite.vmm.zygote import Zygote, open_zygote
 from vmm_ffi.spec import AGENT_PORT, READY_PORT, InstanceSpec, Keep, MemoryFile, PortSpec, VmmKind, VmRecord
+
+_log = logging.getLogger(__name__)
 
 KILL_SECONDS: Final = 10.0
 """How long a killed virtual machine has to be gone."""
@@ -58,6 +63,8 @@ class _ReadyPort:
 
     socket: GuestSocket
     nonce: str
+    close: Callable[[], object]
+    """Says that nothing more is expected there."""
 
 
 @final
@@ -91,7 +98,8 @@ class LocalVm:
         self._control = control
         self._loop = loop
         self._session: GuestSession | None = None
-        self._released = False
+        self.released = False
+        """Whether leaving its block leaves it running."""
 
     @property
     def console(self) -> Console:
@@ -146,13 +154,13 @@ class LocalVm:
         """See `Vm`."""
         if self.record.keeper is None:
             raise ValueError("a machine that was not launched detached ends with its runtime")
-        self._released = True
+        self.released = True
 
     async def end(self) -> None:
         """For the engine: hangs up, and unless it was released, kills and waits, whatever is cancelled."""
         self._hang_up()
         self._control.close()
-        if not self._released:
+        if not self.released:
             self.kill()
             with trio.move_on_after(KILL_SECONDS, shield=True):
                 await self.wait()
@@ -187,6 +195,7 @@ class LocalVm:
         if self._ready is not None:
             with await self._ready.socket.accept() as notice:
                 await read_notice(notice, self._ready.nonce)
+            self._ready.close()
             self._ready = None
         connected = await self._agent.accept()
         self._session = session = await open_session(self._loop, connected, self._box)
@@ -202,10 +211,17 @@ class LocalVm:
 class LocalEngine:
     """A `boxlite.vmm.engine.Engine`. Made by `open_local_engine` alone."""
 
-    def __init__(self, zygote: Zygote, loop: trio_asyncio.TrioEventLoop, sockets: Path) -> None:
+    def __init__(self, zygote: Zygote, loop: trio_asyncio.TrioEventLoop, sockets: Path, jail: Jail | None) -> None:
         self._zygote = zygote
+        self._jail = jail
+        self._told = False
         self._loop = loop
         self._sockets = sockets
+
+    @property
+    def zygote_pid(self) -> int:
+        """Of the process whose end is the end of every machine that is not detached."""
+        return self._zygote.pid
 
     @asynccontextmanager
     async def launch(
@@ -221,6 +237,7 @@ class LocalEngine:
         krun = spec.kind is VmmKind.KRUN
         if krun and (memory is not None or restore is not None):
             raise OSError(errno.EOPNOTSUPP, "libkrun saves and restores no machines")
+        self._tell_of_krun(spec.kind)
         nonce = secrets.token_hex(16)
         path = str(self._sockets / secrets.token_hex(6))
         spec = attrs.evolve(
@@ -234,15 +251,19 @@ class LocalEngine:
             incoming=restore is not None,
             monitor=None if krun else path + MONITOR,
             share_socket=None if spec.share_server is None else path + SHARES,
+            jail=None if self._jail is None else self._jail.spec(spec.box_id, spec.kind),
         )
         if restore is not None:
             _check_memory(restore.memory, spec.memory_mib)
         spawning = self._spawn_kept(spec, directory, path) if detached else self._spawn(spec, path)
+        owner = None if spec.jail is None else spec.jail.uid
         with (
-            _open_ends(path, spec.kind) as ends,
-            listen(Path(path + READY)) as ready,
+            _socket_directory(path, owner) as unless_released,
+            _open_ends(path, spec.kind, owner) as ends,
+            ExitStack() as until_ready,
             ExitStack() as unless_saved,
         ):
+            ready = until_ready.enter_context(listen(Path(path + READY), owner))
             if memory is not None:
                 _make_memory(memory, spec.memory_mib)
                 unless_saved.callback(memory.unlink, missing_ok=True)
@@ -254,7 +275,7 @@ class LocalEngine:
                     agent=ends.agent,
                     control=ends.control(record, process),
                     loop=self._loop,
-                    ready=_ReadyPort(ready, nonce) if restore is None else None,
+                    ready=_ReadyPort(ready, nonce, until_ready.close) if restore is None else None,
                     state=None if restore is None else restore.state,
                     on_saved=None if memory is None else unless_saved.pop_all,
                 )
@@ -262,6 +283,8 @@ class LocalEngine:
                     yield vm
                 finally:
                     await vm.end()
+                    if vm.released:
+                        unless_released.pop_all()
 
     @asynccontextmanager
     async def adopt(self, record: VmRecord, *, directory: Path) -> AsyncIterator[LocalVm]:
@@ -270,8 +293,12 @@ class LocalEngine:
             if process.ending:
                 how = await put_down(record, directory, KILL_SECONDS)
                 raise VmGone(f"the virtual machine of process {record.process.pid} {how or 'has ended'}", how)
+            owner = user_of(record.process)
             _secure(Path(record.sockets).parent)
-            with _open_ends(record.sockets, record.kind) as ends:
+            with (
+                _socket_directory(record.sockets, owner) as unless_released,
+                _open_ends(record.sockets, record.kind, owner) as ends,
+            ):
                 vm = LocalVm(
                     directory.name,
                     record,
@@ -284,6 +311,8 @@ class LocalEngine:
                     yield vm
                 finally:
                     await vm.end()
+                    if vm.released:
+                        unless_released.pop_all()
 
     async def put_down(self, record: VmRecord | None, *, directory: Path) -> VmExit | None:
         """See `Engine`."""
@@ -293,6 +322,12 @@ class LocalEngine:
             if candidate is not None:
                 how = await put_down(candidate, directory, KILL_SECONDS)
         return how
+
+    def _tell_of_krun(self, kind: VmmKind) -> None:
+        """Once, so that nothing is missing in silence."""
+        if kind is VmmKind.KRUN and self._jail is not None and self._jail.taken and not self._told:
+            self._told = True
+            _log.warning("the machines of libkrun have no jail yet; those of the engine qemu have: %s", self._jail)
 
     @asynccontextmanager
     async def _spawn(self, spec: InstanceSpec, sockets: str) -> AsyncIterator[tuple[VmRecord, VmProcess]]:
@@ -316,25 +351,43 @@ class LocalEngine:
 
 
 @asynccontextmanager
-async def open_local_engine(loop: trio_asyncio.TrioEventLoop, sockets: Path) -> AsyncIterator[LocalEngine]:
-    """An engine whose machines connect to Unix sockets in the directory `sockets`; `loop` carries their portals.
+async def open_local_engine(
+    loop: trio_asyncio.TrioEventLoop, sockets: Path, *, jail: Jail | None = None
+) -> AsyncIterator[LocalEngine]:
+    """An engine whose machines connect to Unix sockets below the directory `sockets`; `loop` carries their portals.
+
+    `jail` confines the machines' processes beyond what confines each of them.
 
     Leaving the block ends every machine that was not released. Raises `ZygoteError`.
     """
     async with open_zygote() as zygote:
-        yield LocalEngine(zygote, loop, sockets)
+        yield LocalEngine(zygote, loop, sockets, jail)
 
 
 @contextmanager
-def _open_ends(sockets: str, kind: VmmKind) -> Iterator[_Ends]:
+def _socket_directory(path: str, owner: int | None) -> Iterator[ExitStack]:
+    """The directory of a machine's sockets, which is all of them that its jail shows it; gone after the block.
+
+    It must stay as long as the machine runs: one that was made anew would not be seen from within. Gives the stack that
+    removes it. With `owner`, it is that user's.
+    """
+    os.makedirs(path, mode=0o700, exist_ok=True)
+    if owner is not None:
+        os.chown(path, owner, -1)
+    with ExitStack() as removing:
+        removing.callback(remove_sockets, path)
+        yield removing
+
+
+@contextmanager
+def _open_ends(sockets: str, kind: VmmKind, owner: int | None) -> Iterator[_Ends]:
     """QEMU connects to sockets, which are made anew; libkrun makes one, and would not make it again."""
     agent = Path(sockets + AGENT)
     if kind is VmmKind.KRUN:
         check_socket_path(agent)
         yield _Ends(ServedSocket(agent), None)
         return
-    remove_sockets(sockets)
-    with listen(agent) as accepting, listen(Path(sockets + MONITOR)) as monitor:
+    with listen(agent, owner) as accepting, listen(Path(sockets + MONITOR), owner) as monitor:
         yield _Ends(accepting, monitor)
 
 

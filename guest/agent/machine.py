@@ -14,6 +14,7 @@ from guest.agent.boot import read_argument
 from guest.agent.disks import DISKS, DiskError, mount_disk, unmount_disks
 from guest.agent.files import make_directories
 from guest.agent.identity import find_interfaces, set_network_addresses
+from guest.agent.pipes import null_device
 from guest.agent.syscalls import MountFlag
 
 CONTAINER_ROOT = "/run/boxlite/root"
@@ -105,6 +106,7 @@ class Machine:
         """
         self._random = posix.open("/dev/random", posix.O_WRONLY | posix.O_CLOEXEC)
         self._interfaces = find_interfaces()
+        null_device()
 
     def set_clock(self, unix_time_ns: int) -> None:
         """Sets the time of day; raises OSError for one that the kernel does not take."""

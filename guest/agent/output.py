@@ -18,20 +18,24 @@ if TYPE_CHECKING:
 CAPACITY = 1 << 20
 """Bytes kept of one stream."""
 
-WINDOW = 256 << 10
+WINDOW = 512 << 10
 """How far a host's credit may be ahead of what it has received; see `Credit` in guest.proto."""
 
-CHUNK = 64 << 10
-"""Most bytes in one read, and in one message."""
+CHUNK = 256 << 10
+"""Most bytes in one read, and in one message: each costs as much as some hundred kilobytes of copying."""
 
 _received = memoryview(bytearray(CHUNK))
-_SMALL_READ = 16 << 10
 _GATHER_AFTER = 3
 _GATHER_WITHIN = 0.02
 _GATHER = 0.002
-"""A command that writes small pieces without pause would cost a message each, which is most of the cost. So after some
-small reads in a row, each `_GATHER_WITHIN` seconds after the last, the next one waits until more has come together. A
-short command, and one that somebody types to, never get there."""
+"""A command that writes without pause would cost a message for each piece, which is most of the cost: the agent goes
+before commands wherever there is something to read. So after some reads in a row, each `_GATHER_WITHIN` seconds after
+the last, the next one waits until more has come together, unless the last one was as much as can be. A short command,
+and one that somebody types to, never get there."""
+
+_SMALL_READ = 16 << 10
+_WIDE_READ = 64 << 10
+"""As much as a pipe holds at first."""
 
 _END_WAITS = 0.02
 """Seconds that a stream's end is not told by itself: mostly the command ends right after it, which says it too."""
@@ -76,7 +80,7 @@ class OutputStream:
         self._end_due = False  # to be told by itself
         self._wide = False
         self._reading = False
-        self._small_reads = 0  # in a row
+        self._reads = 0  # in a row, of less than a chunk
         self._last_read = 0.0
         self._gathering = False
         self._remaining: int | None = None  # bytes to read, once no more are to come
@@ -198,18 +202,20 @@ class OutputStream:
         before = self._buffer.end
         if self._room() <= 0:
             self._pause()
-        elif self._read() and self._gathers(self._buffer.end - before):
+        elif self._read() and (seconds := self._gathers(self._buffer.end - before)):
             self._pause()
             self._gathering = True
-            loop.call_later(_GATHER, self._gathered)
+            loop.call_later(seconds, self._gathered)
 
-    def _gathers(self, size: int) -> bool:
-        """Whether the next read is to wait, after one of `size` bytes."""
+    def _gathers(self, size: int) -> float:
+        """For how many seconds the next read is to wait, after one of `size` bytes."""
         now = time.monotonic()
-        follows = size < _SMALL_READ and now - self._last_read < _GATHER_WITHIN
-        self._small_reads = self._small_reads + 1 if follows else 0
-        self._last_read = now
-        return self._small_reads >= _GATHER_AFTER
+        since, self._last_read = now - self._last_read, now
+        self._reads = self._reads + 1 if size < CHUNK and since < _GATHER_WITHIN else 0
+        if self._reads < _GATHER_AFTER:
+            return 0
+        # A machine that is fast enough for large pieces is not to be slowed down by this.
+        return _GATHER if size < _SMALL_READ else min(_GATHER, since)
 
     def _gathered(self) -> None:
         self._gathering = False
@@ -228,7 +234,7 @@ class OutputStream:
             return False
         except OSError:
             data = b""  # EIO: every process has closed the terminal.
-        if len(data) == CHUNK and not self._wide:
+        if len(data) >= _WIDE_READ and not self._wide:
             self._widen()
         self._buffer.append(data)
         if self._remaining is not None:

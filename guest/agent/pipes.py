@@ -30,7 +30,7 @@ def open_pipes(*, with_input: bool, merge_stderr: bool) -> Pipes:
             command_stdin, stdin = _pipe(opened)
             fcntl.fcntl(stdin, fcntl.F_SETPIPE_SZ, PIPE_SIZE)
         else:
-            command_stdin = posix.dup(_null())
+            command_stdin = posix.dup(null_device())
             opened.append(command_stdin)
         stdout, command_stdout = _pipe(opened)
         stderr, command_stderr = None, command_stdout
@@ -43,7 +43,7 @@ def open_pipes(*, with_input: bool, merge_stderr: bool) -> Pipes:
     return Pipes(stdin, stdout, stderr, (command_stdin, command_stdout, command_stderr))
 
 
-def _null() -> int:
+def null_device() -> int:
     """The null device, which is opened once: finding it takes longer than to make both pipes."""
     global _null_device
     if _null_device is None:

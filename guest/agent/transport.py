@@ -24,7 +24,7 @@ _READ = 128 << 10
 _PORT_READ = 4096
 """Most that a virtio-serial port gives at once: where it was so much, there may be more."""
 _WRITE = 32 << 10  # Most that a virtio-serial port takes at once.
-_HIGH_WATER = 256 << 10
+_HIGH_WATER = 512 << 10
 _LOW_WATER = 64 << 10
 _received = memoryview(bytearray(_READ))
 """What all transports read into: memory of its own for each read would take longer to get than to fill."""

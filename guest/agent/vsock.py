@@ -16,46 +16,44 @@ READY = 2696
 
 _HOST = 2  # VMADDR_CID_HOST (vsock(7))
 _BACKLOG = 4
-_ALREADY_GONE = frozenset({errno.ECONNABORTED, errno.ECONNRESET, errno.ENOTCONN})
+_NOBODY = frozenset({errno.EAGAIN, errno.ECONNABORTED, errno.ECONNRESET, errno.ENOTCONN})
 
 
 class Listener:
-    """Takes the host's connections, one after the other, and nobody else's."""
+    """Takes the host's connections, one after the other, and nobody else's.
+
+    What runs in the box can make sockets of this kind, too. It is hung up on at once, also while the host is connected:
+    else it could take all the places in which the host's next connection waits.
+    """
 
     def __init__(self, listening: _socket.socket, host: object = _HOST) -> None:
         """Of a socket that does not block; its peers' addresses begin with the peer."""
         self._socket = listening
         self._host = host
+        self._accepted: list[int] = []
+        self._changed = loop.Event()
+        loop.add_reader(listening.fileno(), self._accept)
 
     async def accept(self) -> int:
         """A descriptor that does not block, of a connection that the host has made."""
-        waiting = loop.Event()
-        loop.add_reader(self._socket.fileno(), waiting.set)
-        try:
-            while True:
-                descriptor = self._accept_now()
-                if descriptor is not None:
-                    return descriptor
-                await waiting.wait()
-                waiting.clear()
-        finally:
-            loop.remove_reader(self._socket.fileno())
+        while not self._accepted:
+            self._changed.clear()
+            await self._changed.wait()
+        return self._accepted.pop(0)
 
-    def _accept_now(self) -> int | None:
-        while True:
-            try:
-                descriptor, address = self._socket._accept()  # type: ignore[attr-defined]
-            except BlockingIOError:
-                return None
-            except OSError as error:
-                if error.errno in _ALREADY_GONE:
-                    continue
-                raise
-            # What runs in the box can make sockets of this kind, too.
-            if address[0] == self._host:
-                posix.set_blocking(descriptor, False)
-                return int(descriptor)
+    def _accept(self) -> None:
+        try:
+            descriptor, address = self._socket._accept()  # type: ignore[attr-defined]
+        except OSError as error:
+            if error.errno in _NOBODY:
+                return
+            raise
+        if address[0] != self._host or len(self._accepted) >= _BACKLOG:
             posix.close(descriptor)
+            return
+        posix.set_blocking(descriptor, False)
+        self._accepted.append(descriptor)
+        self._changed.set()
 
 
 def listen() -> Listener:

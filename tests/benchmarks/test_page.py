@@ -12,6 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.__main__ import PAGE, PICTURES
+from benchmarks.boxes.bench import FULL
+from benchmarks.boxes.plan import sections
 from benchmarks.report.aims import AIMS, Aim, Figure
 from benchmarks.report.page import PICTURES as SHOWN
 from benchmarks.report.page import fingerprint, write_page
@@ -111,3 +113,16 @@ def test_its_rows_are_those_that_are_promised() -> None:
         else:
             assert row["ratio"] == pytest.approx(row["value"] / row["limit"])
             assert row["samples"] > 0
+
+
+def test_what_stops_a_missed_aim_is_told_and_only_that() -> None:
+    slow = attrs.evolve(RESTORE, value=1e6, limit=7.0)
+    rows = [slow, Row("restore_machine_work", 321.0, "ms", 5.0, 1, "as it comes")]
+    page = write_page(rows, WHERE)
+    assert "`restore_machine_work` 321 ms, limit 5 ms." in page
+    assert "What stops" not in write_page([attrs.evolve(RESTORE, value=1.0), rows[1]], WHERE)
+
+
+def test_what_an_aim_is_made_of_is_measured() -> None:
+    rows = {name for section in sections(FULL) for name in section.rows}
+    assert {name for aim in AIMS for name in aim.made_of} <= rows

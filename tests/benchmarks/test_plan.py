@@ -34,6 +34,14 @@ def test_a_full_run_gives_every_row_that_is_promised() -> None:
     assert {name for section in sections(FULL) for name in section.rows} >= PROMISED
 
 
+def test_samples_scale_and_one_of_each_is_left() -> None:
+    """For machines that are twenty times slower. The crowds are what they are."""
+    assert FULL.scaled(0.5).restores == FULL.restores // 2
+    least = FULL.scaled(0.001)
+    assert {least.cold, least.restores, least.pooled, least.executions, least.streams, least.agents, least.ends} == {1}
+    assert least.crowds == FULL.crowds
+
+
 @pytest.mark.parametrize("effort", [FULL, QUICK], ids=["full", "quick"])
 def test_no_two_measurements_have_a_name_in_common(effort: Effort) -> None:
     names = [name for section in sections(effort) for name in (section.name, *section.rows)]

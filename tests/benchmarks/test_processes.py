@@ -8,7 +8,15 @@ import subprocess
 import sys
 import time
 
-from benchmarks.processes import cpu_seconds, descendants, named, private_bytes, resident_bytes
+from benchmarks.processes import (
+    code_bytes,
+    cpu_seconds,
+    descendants,
+    named,
+    private_bytes,
+    resident_bytes,
+    running_seconds,
+)
 
 MIB = 1024 * 1024
 
@@ -18,6 +26,22 @@ def test_memory_that_a_process_writes_is_private_to_it() -> None:
     with mmap.mmap(-1, 32 * MIB, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as memory:
         memory.write(b"x" * 32 * MIB)
         assert 31 * MIB < private_bytes(os.getpid()) - before < 40 * MIB
+
+
+def test_code_is_what_a_process_may_write_and_execute() -> None:
+    before = code_bytes(os.getpid())
+    everything = mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC
+    with mmap.mmap(-1, 8 * MIB, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, everything) as memory:
+        memory.write(b"x" * 4 * MIB)
+        assert code_bytes(os.getpid()) - before == 4 * MIB
+
+
+def test_the_running_time_grows_with_the_work() -> None:
+    before = running_seconds(os.getpid())
+    began = time.process_time()
+    while time.process_time() - began < 0.02:
+        pass
+    assert running_seconds(os.getpid()) - before >= 0.015
 
 
 def test_what_is_private_is_resident() -> None:

@@ -327,6 +327,29 @@ async def test_a_pause_that_cannot_be_stored_does_not_happen(
 # Restart policies
 
 
+async def test_whoever_saw_a_machine_die_is_told_so_and_can_start_the_box_at_once(
+    runtime: Runtime, host: SimulatedHost, autojump_clock: MockClock
+) -> None:
+    """Although the machine's block has yet to be left: a start that returned before would have started nothing."""
+    box = await runtime.create(IMAGE)
+    await box.start()
+    async with box.exec(["sleep", "1000"]) as execution:
+        host.kill_machine(box.name)
+        assert isinstance(await execution.wait(), VmDied)
+        assert (await box.status()).state is BoxState.FAILED
+    await box.start()
+    async with box.exec(["sleep", "1000"]) as execution:
+        host.kill_machine(box.name)
+        assert isinstance(await execution.wait(), VmDied)
+        await box.start()
+        assert (await box.run(["true"])).outcome == Exited(0)
+    async with box.exec(["sleep", "1000"]) as execution:
+        host.kill_machine(box.name)
+        assert isinstance(await execution.wait(), VmDied)
+        with pytest.raises(BoxNotRunning, match="SIGKILL"):
+            await box.run(["true"])
+
+
 async def test_without_a_policy_a_machine_that_died_stays_dead(
     runtime: Runtime, host: SimulatedHost, autojump_clock: MockClock
 ) -> None:
@@ -629,6 +652,21 @@ async def test_the_processes_of_a_box_that_was_taken_over_paused_get_their_signa
     async with open_simulated_runtime(host=host) as runtime:
         box = await runtime.get("b")
         assert 5 <= await took(lambda: box.stop(5)) < 10
+
+
+async def test_an_adopted_box_has_been_running_since_it_started(host: SimulatedHost, autojump_clock: MockClock) -> None:
+    """What `boxlite ls` shows: each command of the command line takes the machine over."""
+    async with open_simulated_runtime(host=host) as runtime:
+        box = await runtime.create(IMAGE, name="kept", detached=True)
+        await box.start()
+    (before,) = host.store.load()
+    await trio.sleep(1000)
+    async with open_simulated_runtime(host=host) as runtime:
+        box = await runtime.get("kept")
+        assert (await box.run(["true"])).outcome == Exited(0)
+        assert host.store.load()[0].changed_at == before.changed_at
+        await box.pause()
+        assert host.store.load()[0].changed_at >= before.changed_at + 1000
 
 
 async def test_a_detached_box_that_died_meanwhile_says_how(host: SimulatedHost, autojump_clock: MockClock) -> None:

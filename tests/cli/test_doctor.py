@@ -9,6 +9,7 @@ from click.testing import CliRunner
 import boxlite.cli.doctor
 from boxlite.cli.commands import cli
 from boxlite.vmm.doctor import Check
+from boxlite.vmm.jail import JailPolicy
 
 FINE = Check("qemu", True, "/usr/bin/qemu 7.2")
 MISSING = Check("kernel", False, "no [bold]libkrunfw[/] found", "install " + "a very long name " * 20)
@@ -19,7 +20,7 @@ def found(monkeypatch: pytest.MonkeyPatch) -> list[Check]:
     """What the examination, which has tests of its own, finds; the test may change it."""
     checks = [FINE]
 
-    async def examine(home: Path) -> list[Check]:
+    async def examine(home: Path, *, policy: JailPolicy) -> list[Check]:
         return checks
 
     monkeypatch.setattr(boxlite.cli.doctor, "examine", examine)

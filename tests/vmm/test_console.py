@@ -32,6 +32,13 @@ async def test_the_tail_is_the_last_lines() -> None:
     assert console.tail() == "one\ntwo\nthree\nfour"
 
 
+async def test_what_libkrun_puts_before_each_line_is_left_out_of_the_tail() -> None:
+    written = b"[2026-11-29T21:42:39.459597Z ERROR init_or_kernel] Kernel panic\n[x ERROR krun] no disk\n[1.5] plain\n"
+    console = await drained(written, 1000)
+    assert console.tail() == "Kernel panic\n[x ERROR krun] no disk\n[1.5] plain"
+    assert console.raw() == written
+
+
 async def test_a_console_that_is_cancelled_while_it_drains_closes_its_pipe_and_has_ended() -> None:
     read_end, write_end = os.pipe()
     console = Console()

@@ -138,13 +138,21 @@ async def test_putting_down_ends_what_is_left_and_spares_who_has_the_numbers_now
     assert open_files() == before
 
 
-def test_only_sockets_are_removed(tmp_path: Path) -> None:
-    with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(str(tmp_path / "a.agent"))
-    (tmp_path / "a.qmp").write_text("precious")
-    (tmp_path / "a.ready").symlink_to(tmp_path / "a.agent")
-    (tmp_path / "b.agent").mkdir()
-    remove_sockets(str(tmp_path / "b"))
-    remove_sockets(str(tmp_path / "a"))
-    remove_sockets(str(tmp_path / "nowhere" / "c"))
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.qmp", "a.ready", "b.agent"]
+def test_only_sockets_and_their_directory_are_removed(tmp_path: Path) -> None:
+    for name in ("a", "b", "c"):
+        (tmp_path / name).mkdir()
+    for name in ("a", "b"):
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(str(tmp_path / name / "agent"))
+    (tmp_path / "a" / "qmp").write_text("precious")
+    (tmp_path / "a" / "ready").symlink_to(tmp_path / "a" / "agent")
+    (tmp_path / "c" / "agent").mkdir()
+    for name in ("a", "b", "c", "nowhere"):
+        remove_sockets(str(tmp_path / name))
+    assert sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")) == [
+        "a",
+        "a/qmp",
+        "a/ready",
+        "c",
+        "c/agent",
+    ]

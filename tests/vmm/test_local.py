@@ -19,6 +19,7 @@ import trio
 from boxlite.errors import StorageFull, VmGone, ZygoteError
 from boxlite.images.builtin import ensure_guest_root
 from boxlite.portal.loop import open_asyncio_loop
+from boxlite.vmm.facts import _krun_libraries
 from boxlite.vmm.kept import read_exit, read_record
 from boxlite.vmm.local import LocalEngine, LocalVm, open_local_engine
 from boxlite.vmm.process import VmExit
@@ -26,7 +27,7 @@ from tests.leftovers import machines
 from tests.vmm.conftest import MakeSpec
 from tests.vmm.full_disk import fill, small_file_system
 from tests.vmm.processes import alive, open_files, until
-from vmm_ffi.spec import CONSOLE_FILE, EXIT_FILE, VM_FILE, DiskSpec, InstanceSpec, VmRecord, identity_of
+from vmm_ffi.spec import CONSOLE_FILE, EXIT_FILE, VM_FILE, DiskSpec, InstanceSpec, VmmKind, VmRecord, identity_of
 
 LIMIT = 120
 
@@ -126,7 +127,8 @@ async def test_a_released_machine_runs_on_and_is_adopted_and_ends_with_its_exit_
     async with engine.launch(make_spec("wait"), directory=directory, detached=True) as vm:
         await until(lambda: "guest: waiting" in vm.console.tail(), LIMIT)
         vm.release()
-    assert os.listdir(sockets) == []
+    # The directory stays, since a machine in a jail would not see another one in its place.
+    assert [name for _, _, names in os.walk(sockets) for name in names] == []
     assert vm.exit is None
     async with engine.adopt(vm.record, directory=directory) as adopted:
         assert "guest: waiting" in adopted.console.tail()
@@ -231,6 +233,26 @@ async def test_a_detached_machine_that_cannot_begin_says_why(
     async with engine.launch(change(make_spec("hello")), directory=directory, detached=True) as vm:
         assert await vm.wait() == VmExit(code=how)
         assert complaint in vm.console.tail()
+
+
+@pytest.mark.parametrize("detached", [False, True])
+async def test_libkrun_that_cannot_begin_says_why_and_leaves_nothing(
+    engine: LocalEngine, make_spec: MakeSpec, sockets: Path, directory: Path, detached: bool
+) -> None:
+    """The real library, in a process of its own, and without KVM: it has the disk to object to before it needs that."""
+    library = next(_krun_libraries())
+    spec = attrs.evolve(
+        make_spec("hello"), kind=VmmKind.KRUN, library=str(library), disks=(DiskSpec("/nowhere", "root"),)
+    )
+    async with engine.launch(spec, directory=directory, detached=detached) as vm:
+        assert vm.record.kind is VmmKind.KRUN
+        assert await vm.wait() == VmExit(code=125)
+        assert f"krun_start_enter(0) failed: Invalid argument [EINVAL] ({library}, " in vm.console.tail()
+        with pytest.raises(ProcessLookupError):
+            await vm.pause()
+    assert os.listdir(sockets) == []
+    read = read_record(directory)
+    assert (None if read is None else read.kind) == (VmmKind.KRUN if detached else None)
 
 
 async def test_what_is_left_in_a_directory_is_put_down(

@@ -299,6 +299,8 @@ def test_the_host_imports_no_engine() -> None:
         "vmm_ffi.spec",
         "vmm_ffi.spec.identity",
         "vmm_ffi.spec.instance",
+        "vmm_ffi.spec.jail",
         "vmm_ffi.spec.messages",
+        "vmm_ffi.spec.paths",
         "vmm_ffi.spec.records",
     }

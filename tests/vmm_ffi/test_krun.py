@@ -63,7 +63,6 @@ NEW = frozenset(
 
 OLD = NEW - {"krun_has_feature"} | {
     "krun_disable_implicit_vsock",
-    "krun_disable_implicit_console",
     "krun_set_console_output",
 }
 """What one with implicit devices has."""

@@ -15,9 +15,9 @@ from vmm_ffi.spec.instance import (
     PortSpec,
     ProxyKind,
     ShareSpec,
-    SpecError,
     VmmKind,
 )
+from vmm_ffi.spec.jail import FIRST_JAIL_UID, JAIL_GID, JAIL_UIDS, JailSpec, Refusal
 from vmm_ffi.spec.messages import (
     MAX_DATAGRAM,
     SHIM_FAILED,
@@ -32,6 +32,7 @@ from vmm_ffi.spec.messages import (
     encode,
     key_of,
 )
+from vmm_ffi.spec.paths import SpecError
 from vmm_ffi.spec.records import (
     CONSOLE_BYTES,
     CONSOLE_FILE,
@@ -49,6 +50,9 @@ __all__ = [
     "CONSOLE_BYTES",
     "CONSOLE_FILE",
     "EXIT_FILE",
+    "FIRST_JAIL_UID",
+    "JAIL_GID",
+    "JAIL_UIDS",
     "MAX_DATAGRAM",
     "MAX_SOCKET_PATH",
     "READY_PORT",
@@ -62,6 +66,7 @@ __all__ = [
     "Exited",
     "Failed",
     "InstanceSpec",
+    "JailSpec",
     "Keep",
     "Kill",
     "MemoryFile",
@@ -69,6 +74,7 @@ __all__ = [
     "PortSpec",
     "ProcessIdentity",
     "ProxyKind",
+    "Refusal",
     "ShareSpec",
     "Spawn",
     "Spawned",

@@ -9,6 +9,9 @@ from typing import Any, Self
 
 import attrs
 
+from vmm_ffi.spec.jail import JailSpec
+from vmm_ffi.spec.paths import SpecError, absolute
+
 AGENT_PORT = 2695
 """The vsock port (krun) or virtio-serial port (qemu) that carries the portal."""
 
@@ -31,10 +34,6 @@ _TOKEN = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _SHARE_NAME = re.compile(r"[a-z0-9]{1,32}")
 _MAC_ADDRESS = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 _KERNEL_ARGUMENT = re.compile(r"[!-~]+")
-
-
-class SpecError(ValueError):
-    """A field of an `InstanceSpec` that no engine could honour."""
 
 
 class VmmKind(enum.StrEnum):
@@ -60,12 +59,6 @@ def _serial(instance: object, attribute: attrs.Attribute[str], value: str) -> No
     _token(instance, attribute, value)
     if len(value) > MAX_SERIAL:
         raise SpecError(f"{attribute.name} takes {MAX_SERIAL} characters, not {value!r}")
-
-
-def absolute(instance: object, attribute: attrs.Attribute[str], value: object) -> None:
-    """Validates a path that means the same in every process."""
-    if not isinstance(value, str) or not value.startswith("/") or "\0" in value:
-        raise SpecError(f"{attribute.name} must be an absolute path, not {value!r}")
 
 
 def _socket_path(instance: object, attribute: attrs.Attribute[str], value: str) -> None:
@@ -222,6 +215,8 @@ class InstanceSpec:
     """Unix socket on which the host listens for QEMU's monitor (QMP), with reconnect; None for no monitor."""
     reconnect_in_ms: bool = False
     """Whether this QEMU takes the time until it reconnects in milliseconds; see `boxlite.vmm.engines`."""
+    jail: JailSpec | None = None
+    """What confines its process, beyond what every one has; None for nothing."""
 
     def __attrs_post_init__(self) -> None:
         """The guest tells disks by serial number, ports by number and shares by name, so each must be unique."""
@@ -237,7 +232,7 @@ class InstanceSpec:
     def from_json(cls, data: Mapping[str, Any]) -> Self:
         """Raises ValueError (`SpecError` is one), KeyError or TypeError for what is not a specification."""
         fields = dict(data)
-        memory_file, proxy = fields["memory_file"], fields["proxy"]
+        memory_file, proxy, jail = fields["memory_file"], fields["proxy"], fields["jail"]
         return cls(
             **fields
             | {
@@ -246,6 +241,7 @@ class InstanceSpec:
                 "disks": tuple(DiskSpec(**disk) for disk in fields["disks"]),
                 "memory_file": None if memory_file is None else MemoryFile(**memory_file),
                 "proxy": None if proxy is None else NetworkProxy(**proxy | {"kind": ProxyKind(proxy["kind"])}),
+                "jail": None if jail is None else JailSpec.from_json(jail),
                 "ports": tuple(PortSpec(**port) for port in fields["ports"]),
                 "shares": tuple(ShareSpec(**share) for share in fields["shares"]),
                 "kernel_args": tuple(fields["kernel_args"]),

@@ -16,7 +16,8 @@ from typing import Any, Final
 import attrs
 
 from vmm_ffi.spec.identity import ProcessIdentity
-from vmm_ffi.spec.instance import InstanceSpec, absolute
+from vmm_ffi.spec.instance import InstanceSpec
+from vmm_ffi.spec.paths import absolute
 
 MAX_DATAGRAM: Final = 128 * 1024
 """Bytes; Linux lets a little more than this pass in one piece by default (socket(7), wmem_default)."""

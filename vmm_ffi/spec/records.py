@@ -9,7 +9,8 @@ from typing import Any, Final, Self
 import attrs
 
 from vmm_ffi.spec.identity import ProcessIdentity
-from vmm_ffi.spec.instance import VmmKind, absolute
+from vmm_ffi.spec.instance import VmmKind
+from vmm_ffi.spec.paths import absolute
 
 VM_FILE: Final = "vm.json"
 """In the directory of a kept machine: its `VmRecord`, from before its first instruction on."""
@@ -34,7 +35,7 @@ class VmRecord:
     """The process that outlives the runtime with it, drains its console and writes its exit file; None where it does
     not outlive the runtime."""
     sockets: str = attrs.field(validator=absolute)
-    """Path without suffix of its Unix sockets."""
+    """The directory of its Unix sockets."""
     kind: VmmKind = VmmKind.QEMU
     """The engine that it runs on."""
 

@@ -12,7 +12,7 @@ import httpx
 import trio
 
 from boxlite.errors import AuthenticationFailed, ImageDamaged, RegistryMisbehaved
-from boxlite.images.registry.address import next_url
+from boxlite.images.registry.address import host_of, next_url
 from boxlite.images.registry.challenge import Challenge
 from boxlite.images.registry.config import Credentials, RegistryConfig, is_loopback
 from boxlite.images.registry.credentials import Found, find_credentials
@@ -21,6 +21,7 @@ from boxlite.images.schema import Object, get_string, parse_object
 
 _MAX_ANSWER: Final = 2**20
 _MAX_TOKEN: Final = 64 * 2**10
+_MAX_FIELD: Final = 4096
 _TOKEN = re.compile(r"[!-~]+")
 _PULL = re.compile(r"repository:[^ :]+(?::[0-9]+/[^ :]+)?:pull")
 _SHORTEST_LIFE: Final = 60.0
@@ -122,19 +123,24 @@ class Authorizer:
         return Authorization(value)
 
     def _check_secrecy(self, url: httpx.URL) -> None:
-        if url.scheme != "https" and not is_loopback(url.host):
+        if url.scheme != "https" and not is_loopback(host_of(url)):
             raise AuthenticationFailed(
-                f"{self._registry} asks for credentials without TLS, by http://{url.host}: they are not sent in clear "
-                "text; set up TLS there, with `ca_file` in registries.toml for an authority of your own"
+                f"{self._registry} asks for credentials without TLS, by http://{host_of(url)}: they are not sent in "
+                "clear text; set up TLS there, with `ca_file` in registries.toml for an authority of your own"
             )
 
     async def _fetch_token(self, origin: httpx.URL, bearer: Challenge, credentials: Credentials) -> Authorization:
         realm = next_url(origin, bearer.parameters.get("realm", ""), self._config, relative=False)
         fields = {"service": bearer.parameters.get("service", ""), "scope": self._scope(bearer)}
+        if any(len(value) > _MAX_FIELD for value in fields.values()):
+            raise RegistryMisbehaved(f"{self._registry} wants a token for something with an endless name")
         headers: dict[str, str] = {}
         form: dict[str, str] | None = None
-        if credentials.identity_token:
+        if credentials.identity_token or credentials.username:
+            # Who can change what a registry says in clear text could name a server of their own.
+            self._check_secrecy(origin)
             self._check_secrecy(realm)
+        if credentials.identity_token:
             form = fields | {
                 "client_id": _CLIENT,
                 "grant_type": "refresh_token",
@@ -142,7 +148,6 @@ class Authorizer:
             }
         else:
             if credentials.username:
-                self._check_secrecy(realm)
                 headers["Authorization"] = _basic(credentials)
                 fields["account"] = credentials.username
             realm = realm.copy_merge_params({name: value for name, value in fields.items() if value})
@@ -151,7 +156,7 @@ class Authorizer:
                 raise self.refusal(await self._exchange.complaint(reply))
             await self._exchange.expect_ok(reply)
             body = await reply.read(_MAX_ANSWER)
-        where = f"the token of {realm.host}"
+        where = f"the token of {host_of(realm)}"
         try:
             document = parse_object(body, where)
             token = get_string(document, "token", where, "") or get_string(document, "access_token", where, "")

@@ -15,7 +15,7 @@ import httpx
 import trio
 
 from boxlite.errors import RegistryMisbehaved, RegistryUnavailable, first_error
-from boxlite.images.registry.address import authority
+from boxlite.images.registry.address import authority, host_of, shown
 from boxlite.images.registry.config import RegistryConfig, is_loopback
 from boxlite.images.registry.retry import Transient
 from boxlite.images.registry.tls import make_context
@@ -29,6 +29,8 @@ _KEEPALIVE: Final = (
     (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 4),
 )
 
+_MAX_PLACES: Final = 64
+"""Servers for one pull, to each of which connections stay open."""
 _LITTLE: Final = frozenset(map(str, range(4096)))
 """Lengths of bodies that are read rather than cut off."""
 
@@ -64,12 +66,15 @@ class Connections:
     ) -> Reply:
         """The head of the answer, whatever its status. Close it.
 
-        Raises `Transient` where the connection fails, `Untrusted`, `RegistryMisbehaved` and `InvalidRegistryConfig`.
+        Raises `Transient` where the connection fails, `RegistryUnavailable` where there is no such host, `Untrusted`,
+        `RegistryMisbehaved` and `InvalidRegistryConfig`.
         """
         place = f"{url.scheme}://{authority(url)}"
         async with self._opening:
             transport = self._transports.get(place)
             if transport is None:
+                if len(self._transports) >= _MAX_PLACES:
+                    raise RegistryMisbehaved(f"one image is to come from more than {_MAX_PLACES} servers")
                 # It reads files with certificates, some of which are large.
                 transport = await trio.to_thread.run_sync(self._make, url, self.config)
                 self._transports[place] = await self._stack.enter_async_context(transport)
@@ -128,7 +133,7 @@ class Reply:
         return bytes(body)
 
     def _too_large(self, size: str, limit: int) -> str:
-        return f"{self.url.host} answers {self.url.path!r} with {size}; {limit} are allowed"
+        return f"{host_of(self.url)} answers {shown(self.url.path)} with {size}; {limit} are allowed"
 
     async def finish(self) -> None:
         """Ends it, and keeps the connection where no more than a little is left."""
@@ -181,7 +186,7 @@ def _proxy(url: httpx.URL, config: RegistryConfig) -> httpx.Proxy:
 
 def _find_proxy(url: httpx.URL, place: str) -> httpx.URL | None:
     """What HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY say; nothing goes through a proxy to this machine itself."""
-    if is_loopback(url.host) or urllib.request.proxy_bypass(place):
+    if is_loopback(host_of(url)) or urllib.request.proxy_bypass(place):
         return None
     proxies = urllib.request.getproxies()
     text = proxies.get(url.scheme) or proxies.get("all")
@@ -207,12 +212,16 @@ async def _failures(url: httpx.URL, event: str, stall_seconds: float | None) -> 
         if (refused := _certificate_error(error)) is not None:
             raise Untrusted(str(refused.verify_message or refused)) from error
         if isinstance(error, httpx.LocalProtocolError | httpx.UnsupportedProtocol):
-            raise RegistryMisbehaved(f"{url.host} has us ask for the impossible: {error}") from error
-        raise Transient(f"{url.host} {event}: {_reason(error)}") from error
+            raise RegistryMisbehaved(f"{host_of(url)} has us ask for the impossible: {error}") from error
+        message = f"{host_of(url)} {event}: {_reason(error)}"
+        if any(isinstance(cause, socket.gaierror) and cause.errno == socket.EAI_NONAME for cause in _causes(error)):
+            # Mistyped, most likely. A name server that does not answer is another error.
+            raise RegistryUnavailable(f"{message}: check the name, and the network") from error
+        raise Transient(message) from error
     except UnicodeError as error:
-        raise RegistryMisbehaved(f"{url.host!r} is no name of a host: {error}") from error
+        raise RegistryMisbehaved(f"{host_of(url)!r} is no name of a host: {error}") from error
     if scope.cancelled_caught:
-        raise Transient(f"{url.host} {event}: nothing came for {stall_seconds:g} s")
+        raise Transient(f"{host_of(url)} {event}: nothing came for {stall_seconds:g} s")
 
 
 def _reason(error: httpx.TransportError) -> str:

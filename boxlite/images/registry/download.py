@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Final
 
 import attrs
 import trio
 
-from boxlite.errors import ImageDamaged, RegistryMisbehaved
+from boxlite.errors import BoxliteError, ImageDamaged, RegistryMisbehaved
 from boxlite.images.blobs import Descriptor
+from boxlite.images.registry.address import host_of
 from boxlite.images.registry.connections import Reply
 from boxlite.images.registry.progress import LayerReporter, LayerState
 from boxlite.images.registry.repository import Repository
@@ -22,6 +23,7 @@ _BUFFER: Final = 2**20
 """Bytes that are written at a time."""
 _PROGRESS: Final = 64 * 2**10
 """Bytes that a try must have brought so that the next one counts as the first."""
+_ETAG = re.compile(r'"[!#-~]{1,256}"')
 _RANGE = re.compile(r"bytes ([0-9]{1,19})-([0-9]{1,19})/([0-9]{1,19}|\*)")
 
 
@@ -35,7 +37,7 @@ class _Source:
     reporter: LayerReporter | None
     etag: str = ""
     pieces: int = 0
-    """Answers that the bytes at hand come from."""
+    """Answers that the bytes at hand come from, besides those of an earlier pull."""
     furthest: int = 0
 
 
@@ -50,13 +52,12 @@ async def download(
     while True:
         source = _Source(repository, descriptor, retries, reporter)
         async with _ingest(blobs, descriptor) as ingest:
-            source.pieces = int(ingest.resumed)
             source.furthest = ingest.offset
             await _complete(source, ingest)
             try:
                 await trio.to_thread.run_sync(ingest.commit)
             except ImageDamaged as error:
-                if source.pieces < 2:
+                if source.pieces < 2 and not ingest.resumed:
                     raise _blamed(repository, error) from error
                 # Pieces of different things may have met, so the whole is tried again, in one piece. The count
                 # of tries is not started anew: a server that breaks off each time and lies each time has an end.
@@ -101,8 +102,8 @@ async def _receive(source: _Source, ingest: Ingest) -> None:
     async with await source.repository.get(f"blobs/{source.descriptor.digest}", headers, 206, 416) as reply:
         _check_start(source, ingest, reply)
         etag = reply.headers.get("ETag", "")
-        # A weak one does not promise the same bytes.
-        source.etag = etag if etag.startswith('"') else ""
+        # A weak one does not promise the same bytes, and not everything can be sent back.
+        source.etag = etag if _ETAG.fullmatch(etag) else ""
         source.pieces += 1
         await _copy(source, ingest, reply)
 
@@ -111,15 +112,17 @@ def _check_start(source: _Source, ingest: Ingest, reply: Reply) -> None:
     """Makes sure that the next byte of the answer is the next one of the blob."""
     size = source.descriptor.size
     if (encoding := reply.headers.get("Content-Encoding", "identity").strip().lower()) not in ("", "identity"):
-        raise RegistryMisbehaved(f"{reply.url.host} sends {source.descriptor.digest} in an encoding, {encoding[:40]!r}")
+        raise RegistryMisbehaved(
+            f"{host_of(reply.url)} sends {source.descriptor.digest} in an encoding, {encoding[:40]!r}"
+        )
     if reply.status == 416:
         ingest.restart()
-        raise Transient(f"{reply.url.host} has no bytes after those that are here")
+        raise Transient(f"{host_of(reply.url)} has no bytes after those that are here")
     if reply.status == 206:
         match = _RANGE.fullmatch(reply.headers.get("Content-Range", "").strip().lower())
         if match is None or int(match[1]) != ingest.offset or match[3] not in ("*", str(size)):
             ingest.restart()
-            raise Transient(f"{reply.url.host} gives other bytes than those that were asked for")
+            raise Transient(f"{host_of(reply.url)} gives other bytes than those that were asked for")
         return
     # It gives the whole.
     if ingest.offset:
@@ -128,8 +131,8 @@ def _check_start(source: _Source, ingest: Ingest, reply: Reply) -> None:
     length = reply.headers.get("Content-Length", str(size)).strip()
     if length != str(size):
         raise ImageDamaged(
-            f"{reply.url.host} has {length[:20]} bytes for {source.descriptor.digest} of {source.repository.image}, "
-            f"and its manifest promises {size}"
+            f"{host_of(reply.url)} has {length[:20]} bytes for {source.descriptor.digest} of "
+            f"{source.repository.image}, and its manifest promises {size}"
         )
 
 
@@ -142,7 +145,7 @@ async def _copy(source: _Source, ingest: Ingest, reply: Reply) -> None:
             received = ingest.offset + len(buffer)
             if received > size:
                 raise ImageDamaged(
-                    f"{reply.url.host} gives more than the {size} bytes that {source.descriptor.digest} of "
+                    f"{host_of(reply.url)} gives more than the {size} bytes that {source.descriptor.digest} of "
                     f"{source.repository.image} has"
                 )
             if source.reporter is not None:
@@ -151,10 +154,12 @@ async def _copy(source: _Source, ingest: Ingest, reply: Reply) -> None:
                 await trio.to_thread.run_sync(ingest.write, bytes(buffer))
                 buffer.clear()
         if ingest.offset + len(buffer) < size:
-            raise Transient(f"{reply.url.host} ended before the end of {source.descriptor.digest}")
+            raise Transient(f"{host_of(reply.url)} ended before the end of {source.descriptor.digest}")
     except (Transient, trio.Cancelled):
-        # What has come is kept for the next try, and writing it is a matter of a moment.
-        ingest.write(buffer)
+        # What has come is kept for the next try, and writing it is a matter of a moment. A full disk is told of by the
+        # next write, if there is one, and does not undo a cancellation.
+        with suppress(BoxliteError, OSError):
+            ingest.write(buffer)
         raise
 
 

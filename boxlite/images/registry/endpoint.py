@@ -38,10 +38,11 @@ class Endpoint:
 def endpoints(reference: RegistryReference, config: RegistryConfig) -> tuple[Endpoint, ...]:
     """In the order in which they are asked for a full name. Raises `RegistryBlocked`."""
     assert reference.registry is not None
-    configured = config.of(reference.registry)
-    if configured.blocked:
-        raise RegistryBlocked(f"{reference} is not fetched: registries.toml blocks {reference.registry}")
-    return tuple(_endpoints(reference, reference.registry, config))
+    found = tuple(_endpoints(reference, reference.registry, config))
+    for registry in (reference.registry, found[-1].registry):
+        if config.of(registry).blocked:
+            raise RegistryBlocked(f"{reference} is not fetched: registries.toml blocks {registry}")
+    return tuple(endpoint for endpoint in found if not config.of(endpoint.registry).blocked)
 
 
 def _endpoints(reference: RegistryReference, registry: str, config: RegistryConfig) -> Iterator[Endpoint]:

@@ -10,7 +10,7 @@ from typing import Final, final
 import httpx
 
 from boxlite.errors import RegistryMisbehaved, RegistryUnavailable
-from boxlite.images.registry.address import next_url, same_origin
+from boxlite.images.registry.address import host_of, next_url, same_origin
 from boxlite.images.registry.config import RegistryConfig
 from boxlite.images.registry.connections import Connections, Reply, Untrusted
 from boxlite.images.registry.retry import Transient, parse_retry_after
@@ -50,19 +50,19 @@ class Exchange:
                 return reply
             await reply.finish()
             if form is not None:
-                raise RegistryMisbehaved(f"{url.host} sends us elsewhere with what was meant for it alone")
+                raise RegistryMisbehaved(f"{host_of(url)} sends us elsewhere with what was meant for it alone")
             following = next_url(url, target, self.config)
             if not same_origin(url, following):
                 headers = {name: value for name, value in headers.items() if name.lower() != "authorization"}
             url = following
-        raise RegistryMisbehaved(f"{start.host} sends us on more than {_MAX_REDIRECTS} times, in circles perhaps")
+        raise RegistryMisbehaved(f"{host_of(start)} sends us on more than {_MAX_REDIRECTS} times, in circles perhaps")
 
     async def expect_ok(self, reply: Reply, *also: int) -> None:
         """Raises for any status but 200 and those given: `Transient` where it may pass, else `RegistryUnavailable`."""
         if reply.status == 200 or reply.status in also:
             return
         said = await self.complaint(reply)
-        message = f"{reply.url.host} answers with {reply.status}" + (f" ({said})" if said else "")
+        message = f"{host_of(reply.url)} answers with {reply.status}" + (f" ({said})" if said else "")
         if reply.status in _PASSING:
             raise Transient(message, parse_retry_after(reply.headers.get("Retry-After"), time.time()))
         raise RegistryUnavailable(message)
@@ -82,7 +82,7 @@ class Exchange:
             return await self._connections.ask(method, url, headers, form)
         except Untrusted as error:
             raise RegistryUnavailable(
-                f"the certificate of {url.host} is not trusted: {error}: if it is right, name its authority by "
+                f"the certificate of {host_of(url)} is not trusted: {error}: if it is right, name its authority by "
                 "`ca_file` in registries.toml or by SSL_CERT_FILE"
             ) from error
 

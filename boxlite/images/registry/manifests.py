@@ -88,7 +88,7 @@ def _media_type(data: bytes, header: str, where: str) -> str:
     own = get_string(document, "mediaType", where, "")
     known = INDEXES | MANIFESTS
     if own and told in known and own != told:
-        raise ImageDamaged(f"{where} calls itself {own[:100]!r}, and its registry calls it {told!r}")
+        raise ImageDamaged(f"{where} calls itself {own[:100]!r}, and its registry calls it {told[:100]!r}")
     media_type = own or told
     if media_type not in known:
         raise UnsupportedImage(f"{where} is no image but {media_type[:200]!r}")

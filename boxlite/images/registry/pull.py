@@ -9,7 +9,7 @@ import logging
 import random
 from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
-from typing import Final, TypeVar, cast
+from typing import TypeVar, cast
 
 import trio
 
@@ -19,7 +19,6 @@ from boxlite.errors import (
     ImageDamaged,
     ImageError,
     ImageNotFound,
-    StorageFull,
     UnsupportedImage,
     first_error,
 )
@@ -35,7 +34,6 @@ from boxlite.images.registry.repository import Repository
 from boxlite.images.registry.retry import Retries
 from boxlite.images.store.blobs import BlobStore
 
-_MAX_LAYERS: Final = 1024
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
 
@@ -130,8 +128,6 @@ async def _from_first(
     for mirror in mirrors:
         try:
             return await work(Repository(connections, mirror, str(reference)))
-        except StorageFull:
-            raise
         except ImageError as error:
             _log.info("the mirror %s does not give %s: %s", mirror.registry, reference, error)
             failures.append(str(error))
@@ -161,8 +157,6 @@ def _check(found: Found, reference: RegistryReference, config: RegistryConfig) -
     """Refuses what cannot be right before any of it is downloaded."""
     where = f"manifest {found.descriptor.digest} of {reference}"
     layers = found.manifest.layers
-    if len(layers) > _MAX_LAYERS:
-        raise UnsupportedImage(f"{where} has {len(layers)} layers; {_MAX_LAYERS} are allowed")
     if found.manifest.config.size > MAX_JSON_BYTES:
         raise ImageDamaged(f"{where} claims a configuration of {found.manifest.config.size} bytes")
     sizes = {found.manifest.config.digest: found.manifest.config.size}

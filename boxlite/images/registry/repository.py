@@ -8,13 +8,17 @@ from typing import final
 import httpx
 import trio
 
-from boxlite.errors import ImageNotFound, RegistryUnavailable
+from boxlite.errors import ImageNotFound
+from boxlite.images.registry.address import same_origin
 from boxlite.images.registry.authorization import Authorization, Authorizer
 from boxlite.images.registry.challenge import parse_challenges
 from boxlite.images.registry.connections import Connections, Reply
 from boxlite.images.registry.endpoint import Endpoint
 from boxlite.images.registry.exchange import Exchange
 from boxlite.images.registry.retry import Transient
+
+_PLAIN = frozenset({200, 401, 403, 404, 429, 500, 502, 503, 504})
+"""What a registry without TLS may say to a stranger. A server with TLS says 400, or sends us there."""
 
 
 @final
@@ -45,7 +49,8 @@ class Repository:
                 said = await self._exchange.complaint(reply)
                 there = f"there is no image {self.image} at {self.endpoint.registry}"
                 raise ImageNotFound(f"{there}: {said}" if said else there)
-            if reply.status in (401, 403):
+            # Storage that we were sent on to knows nothing of us: that it refuses is a failure like others.
+            if reply.status in (401, 403) and same_origin(reply.url, url):
                 raise self._authorizer.refusal(await self._exchange.complaint(reply))
             await self._exchange.expect_ok(reply, *also)
         except BaseException:
@@ -77,14 +82,14 @@ class Repository:
             return "http" if plain else "https"
         if not self.endpoint.is_loopback:
             return "https"
+        # Plain HTTP is tried first: what speaks TLS refuses that at once, and what does not may wait for ever for the
+        # end of a line in what TLS begins with.
         try:
-            async with await self._exchange.follow("GET", httpx.URL(f"https://{self.endpoint.place}/v2/"), {}):
-                return "https"
+            reply = await self._connections.ask("GET", httpx.URL(f"http://{self.endpoint.place}/v2/"), {})
         except Transient:
-            return "http"
-        except RegistryUnavailable:
-            # A certificate that is not trusted: the request itself tells of it.
             return "https"
+        async with reply:
+            return "http" if reply.status in _PLAIN else "https"
 
 
 def _with(headers: Mapping[str, str], authorization: Authorization | None) -> dict[str, str]:

@@ -247,7 +247,7 @@ default_message_pool.register_message("boxlite.v1", "ContainerInitRequest", Cont
 class Credit(betterproto2.Message):
     """
     Absolute offsets up to which the agent may send each stream. They only grow. Each stream has its own, so one that
-    nobody reads holds up neither the other one nor another execution. The host allows at most 256 KiB more than it has
+    nobody reads holds up neither the other one nor another execution. The host allows at most 512 KiB more than it has
     received: what lies before that is acknowledged, and what lies after is kept for another Attach.
     """
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import re
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -89,6 +91,15 @@ def small_image(layout: Path, *sizes: int) -> dict[str, Any]:
     """An image with a layer for each of these sizes."""
     tars = [archive(file(f"f{number}".encode(), noise(size, str(number)))) for number, size in enumerate(sizes)]
     return put_image(layout, tars)
+
+
+@functools.cache
+def image_of(*sizes: int) -> Content:
+    """A registry with such an image, which is the same for all tests and which nobody changes."""
+    content = Content()
+    with tempfile.TemporaryDirectory() as directory:
+        content.put_layout(Path(directory), small_image(Path(directory), *sizes))
+    return content
 
 
 def platform(descriptor: Mapping[str, Any], architecture: str | None = None, **extra: str) -> dict[str, Any]:

@@ -339,8 +339,8 @@ async def test_a_lifetime_that_makes_no_sense_is_a_short_one(
         puller.check_whole(await puller.pull(config=config()))
 
 
-@pytest.mark.parametrize("challenge", ['Basic realm="here"', bearer("http://registry.test/token")])
-async def test_a_password_is_not_sent_in_clear_text(
+@pytest.mark.parametrize("challenge", ['Basic realm="here"', bearer("http://registry.test/token"), bearer()])
+async def test_a_password_is_not_sent_in_clear_text_nor_where_clear_text_says(
     autojump_clock: MockClock, content: Content, tmp_path: Path, challenge: str
 ) -> None:
     registry = Guarded(content, challenge, {BASIC})
@@ -349,6 +349,20 @@ async def test_a_password_is_not_sent_in_clear_text(
         with pytest.raises(AuthenticationFailed, match="without TLS"):
             await puller.pull(config=config(USER, registries={HOST: Registry(plain_http=True)}))
     assert registry.seen == [""]
+    assert set(puller.web.opened) == {HOST}
+
+
+async def test_storage_that_refuses_us_says_nothing_of_our_credentials(
+    autojump_clock: MockClock, content: Content, tmp_path: Path
+) -> None:
+    async def expired(request: Request) -> Response:
+        return refusal(403)
+
+    async with open_puller(tmp_path / "store") as puller:
+        puller.web.host(HOST, redirecting(content, ["https://storage.test/x"] * 9))
+        puller.web.host("storage.test", expired)
+        with pytest.raises(RegistryUnavailable, match=r"storage\.test answers with 403"):
+            await puller.pull(config=config(USER))
 
 
 async def test_a_terminal_is_not_spoken_to_by_a_registry(

@@ -6,6 +6,7 @@ import json
 import math
 from pathlib import Path
 
+import attrs
 import pytest
 import trio
 from trio.testing import MockClock
@@ -330,6 +331,22 @@ async def test_a_registry_may_be_elsewhere_or_forbidden(autojump_clock: MockCloc
         assert content.requests[0].path == "/v2/a/b/team/app/manifests/latest"
         with pytest.raises(RegistryBlocked, match=r"registries\.toml blocks registry\.test"):
             await puller.pull(config=mirrored(blocked=True))  # type: ignore[arg-type]
+
+
+async def test_a_place_that_is_forbidden_is_not_asked_as_a_mirror_either(
+    autojump_clock: MockClock, tmp_path: Path
+) -> None:
+    content = image(tmp_path / "layout")
+    bad = Registry(blocked=True)
+    async with open_puller(tmp_path / "store") as puller:
+        puller.web.host(HOST, content)
+        puller.web.host("bad.test", content)
+        mirrors = {HOST: Registry(mirrors=["bad.test/x"]), "bad.test": bad}
+        puller.check_whole(await puller.pull(config=attrs.evolve(CONFIG, registries=mirrors)))
+        moved = {HOST: Registry(location="bad.test"), "bad.test": bad}
+        with pytest.raises(RegistryBlocked, match=r"blocks bad\.test"):
+            await puller.pull(config=attrs.evolve(CONFIG, registries=moved))
+    assert "bad.test" not in puller.web.opened
 
 
 async def test_dockers_own_registry_has_another_host(autojump_clock: MockClock, tmp_path: Path) -> None:

@@ -143,6 +143,12 @@ async def test_a_name_that_is_not_there_is_not_found(filled: Filled) -> None:
             )
 
 
+async def test_a_host_that_does_not_exist_is_not_asked_for_again(tmp_path: Path) -> None:
+    with pytest.raises(RegistryUnavailable, match=r"nowhere\.invalid cannot be reached: .*not known") as caught:
+        await pull("nowhere.invalid/team/app:1", tmp_path / "store")
+    assert "tried" not in str(caught.value)
+
+
 async def test_a_bad_line_is_resumed(filled: Filled, tmp_path: Path) -> None:
     large = max((filled.layout / "blobs/sha256").iterdir(), key=lambda path: path.stat().st_size).name
     proxy = FaultProxy(forward(filled.daemon.place), [Cut(700_000), Cut(900_000)], part=large)

@@ -36,7 +36,7 @@ _BYTES = st.binary(max_size=30).map(lambda data: data.replace(b"\0", b"."))
 _TEXT = _BYTES.map(lambda data: data.decode(errors="surrogateescape"))
 _ITEMS = st.lists(_BYTES, max_size=4)
 _MESSAGES: st.SearchStrategy[Request | Report] = st.one_of(
-    st.builds(Setup, _TEXT, _TEXT, _TEXT, _TEXT, _TEXT),
+    st.builds(Setup, _TEXT, _TEXT, _TEXT, _TEXT, _TEXT, _ITEMS),
     st.builds(
         Spawn,
         _NUMBER,

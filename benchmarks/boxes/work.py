@@ -1,0 +1,34 @@
+"""Processor time that the machines and their drivers take for something: what bounds it where they do not wait."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import attrs
+
+from benchmarks.processes import descendants, named, running_seconds
+
+
+@attrs.define
+class Work:
+    """Seconds of processor time."""
+
+    machines: float = 0.0
+    driver: float = 0.0
+
+
+@contextmanager
+def measured_work() -> Iterator[Work]:
+    """What all machines below this process took in the block, and what this process itself did."""
+    work = Work()
+    before, began = _machines(), time.process_time()
+    yield work
+    work.driver = time.process_time() - began
+    work.machines = sum(seconds - before.get(pid, 0.0) for pid, seconds in _machines().items())
+
+
+def _machines() -> dict[int, float]:
+    return {pid: running_seconds(pid) for pid in named(descendants(os.getpid()), "qemu")}
