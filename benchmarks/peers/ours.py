@@ -17,8 +17,10 @@ from boxlite.runtime.layout import Home, find_home
 async def main(*arguments: str) -> None:
     """Measures with the engine that is the best one where it runs."""
     layout, home = arguments
-    # The guest's root is made once a host, like the programs that others bring with them.
-    shutil.copytree(find_home(None).builtin, Home(Path(home)).builtin)
+    # The guest's root and the kernel are made once a host: others bring theirs with them, made.
+    there, here = find_home(None), Home(Path(home))
+    shutil.copytree(there.builtin, here.builtin)
+    shutil.copytree(there.kernels, here.kernels)
     async with boxlite.open_runtime(home=home) as runtime:
         clock = Clock()
         async with runtime.open_box(f"oci:{layout}", memory_mib=figures.MEMORY_MIB) as box:
