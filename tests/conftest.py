@@ -19,6 +19,10 @@ hypothesis.settings.load_profile("untimed")
 # Debian keeps e2fsprogs where an ordinary user's PATH does not lead; the product itself looks there on its own.
 os.environ["PATH"] = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"))
 
+# Restored machines, and how they die, are QEMU's; where libkrun could run boxes, its own tests ask for it.
+if "BOXLITE_LAB" not in os.environ:
+    os.environ.setdefault("BOXLITE_ENGINE", "qemu")
+
 
 @pytest.fixture(scope="session")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:

@@ -15,6 +15,7 @@ from benchmarks.rows import Row
 from benchmarks.samples import percentile
 from boxlite.runtime.layout import find_home
 from boxlite.runtime.parts import Parts
+from vmm_ffi.spec import VmmKind
 
 IMAGE: Final = "builtin/python"
 MIB: Final = 1024 * 1024
@@ -82,10 +83,11 @@ class Bench:
 
 
 async def make_bench(effort: Effort, work: Path) -> Bench:
-    """Takes engine, kernel and the guest's root from the home, where they are made if need be."""
+    """Takes kernel and the guest's root from the home, where they are made if need be; the engine is QEMU, by which the
+    bare machines run."""
     home = find_home(None)
     home.make()
-    parts = Parts(home, engine=None, kernel=None)
+    parts = Parts(home, engine=VmmKind.QEMU, kernel=None)
     bare = BareParts(await parts.engine(), await parts.kernel(), (make_disk(work / "bare.ext4", ANSWERING),))
     return Bench(effort, bare, await parts.guest_root(), work)
 

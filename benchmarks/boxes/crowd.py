@@ -80,7 +80,7 @@ async def measure_crowd(kind: str, count: int, idle_seconds: float) -> Crowd:
 
 @asynccontextmanager
 async def _open_ours() -> AsyncIterator[Grow]:
-    async with boxlite.open_runtime(ephemeral=True) as runtime:
+    async with boxlite.open_runtime(engine="qemu", ephemeral=True) as runtime:
         # The first one makes the template, and the runtime has all its code in memory afterwards.
         async with runtime.open_box(IMAGE) as box:
             await echo(box)

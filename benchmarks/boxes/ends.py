@@ -15,7 +15,7 @@ async def measure(bench: Bench, emit: Emit) -> None:
     """Of boxes that have run a command, each beside a bare machine that has answered a line."""
     snapshot = await make_bare_snapshot(bench.parts, bench.work)
     stops, powered_off, removals, kills = [], [], [], []
-    async with boxlite.open_runtime(ephemeral=True) as runtime:
+    async with boxlite.open_runtime(engine="qemu", ephemeral=True) as runtime:
         for _ in range(bench.effort.ends):
             stops.append(await _end_box(runtime, lambda box: box.stop()))
             powered_off.append(await _end_bare(bench, snapshot, BareMachine.power_off))

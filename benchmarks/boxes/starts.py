@@ -42,7 +42,7 @@ _WORK: Final[tuple[tuple[str, str, Callable[[_Start], float]], ...]] = (
 
 async def measure_cold(bench: Bench, emit: Emit) -> None:
     """Without templates: the machine boots, and its agent starts."""
-    async with boxlite.open_runtime(ephemeral=True, templates_mib=0) as runtime:
+    async with boxlite.open_runtime(engine="qemu", ephemeral=True, templates_mib=0) as runtime:
         # The first one finds nothing in the host's caches, and may have to build an image.
         await _first_output(runtime)
         ours, bare = [], []
@@ -60,7 +60,7 @@ async def measure_cold(bench: Bench, emit: Emit) -> None:
 async def measure_restore(bench: Bench, emit: Emit) -> None:
     """From a template, as every first start of a box."""
     snapshot = await make_bare_snapshot(bench.parts, bench.work)
-    async with boxlite.open_runtime(ephemeral=True) as runtime:
+    async with boxlite.open_runtime(engine="qemu", ephemeral=True) as runtime:
         # The first one makes the template.
         await _first_output(runtime)
         ours, bare = [], []
@@ -88,7 +88,7 @@ async def measure_pool(bench: Bench, emit: Emit) -> None:
     snapshot = await make_bare_snapshot(bench.parts, bench.work)
     ours, bare = [], []
     async with (
-        boxlite.open_runtime(ephemeral=True) as runtime,
+        boxlite.open_runtime(engine="qemu", ephemeral=True) as runtime,
         runtime.pool(IMAGE, size=_POOL) as pool,
     ):
         for _ in range(bench.effort.pooled):

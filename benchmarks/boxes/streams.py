@@ -29,7 +29,7 @@ _WORK: Final[tuple[tuple[str, str, Callable[[Work], float]], ...]] = (
 async def measure(bench: Bench, emit: Emit) -> None:
     """In rounds: out of the box, out of the bare machine, into the box, into the bare machine."""
     async with (
-        boxlite.open_runtime(ephemeral=True) as runtime,
+        boxlite.open_runtime(engine="qemu", ephemeral=True) as runtime,
         runtime.open_box(IMAGE) as box,
         open_bare_machine(bench.parts, bench.work) as machine,
     ):

@@ -21,6 +21,7 @@ from boxlite.runtime.layout import find_home
 from boxlite.runtime.parts import Parts
 from tests.images.distributions import alpine, debian, pack
 from tests.images.layouts import write_layout
+from vmm_ffi.spec import VmmKind
 
 ROUNDS: Final = 3
 MIB: Final = 1024 * 1024
@@ -38,7 +39,7 @@ async def measure(rounds: int = ROUNDS, say: Callable[[str], None] = lambda text
     """All rows. An image that cannot be had here loses its own, and no others."""
     home = find_home(None)
     home.make()
-    parts = Parts(home, engine=None, kernel=None)
+    parts = Parts(home, engine=VmmKind.QEMU, kernel=None)
     rows: list[Row] = []
     with tempfile.TemporaryDirectory(prefix="boxlite-bench-") as directory:
         work = Path(directory)

@@ -33,9 +33,9 @@ from boxlite.runtime.users import HomeUsers
 from boxlite.templates.actor import TemplateActor
 from boxlite.templates.build import Workshop
 from boxlite.templates.files import TemplateFiles
+from boxlite.vmm.engines import engine_kind
 from boxlite.vmm.jail import Jail, JailMeasure, JailPolicy, build_jail, find_policy
 from boxlite.vmm.local import open_local_engine
-from vmm_ffi.spec import VmmKind
 
 _log = logging.getLogger(__name__)
 
@@ -65,10 +65,10 @@ async def open_runtime(
 
     `memory_mib` and `cpus` bound what all boxes that run may have together (default: no bound). `runtime_dir` holds
     sockets, so its path must be short (default: $BOXLITE_RUNTIME_DIR, else $XDG_RUNTIME_DIR, else the system's
-    temporary directory). `engine` is "auto", "krun" or "qemu": "auto" takes libkrun where it can work, else QEMU, and
-    where a machine dies at once on the one that it took, another one. `kernel` is an ELF file to boot in place of
-    libkrunfw's kernel. `autostart=False` leaves boxes at rest whose restart policy would have them start when a runtime
-    opens: for a program that does one thing and ends.
+    temporary directory). `engine` is "auto", "krun" or "qemu": "auto" is what $BOXLITE_ENGINE names, else libkrun where
+    it can work, else QEMU, and where a machine dies at once on the one that was taken, another one. `kernel` is an ELF
+    file to boot in place of libkrunfw's kernel. `autostart=False` leaves boxes at rest whose restart policy would have
+    them start when a runtime opens: for a program that does one thing and ends.
 
     `templates_mib` is how much room the home's templates may take, from which boxes are restored at their first start;
     the longest unused go first. With 0 every start is a boot.
@@ -87,7 +87,7 @@ async def open_runtime(
     runtime's own actors crash too often.
     """
     where, sockets = find_home(home), find_socket_directory(runtime_dir)
-    parts = Parts(where, engine=_engine_kind(engine), kernel=None if kernel is None else Path(kernel))
+    parts = Parts(where, engine=engine_kind(engine), kernel=None if kernel is None else Path(kernel))
     templates_bytes = _room("templates_mib", templates_mib) << 20
     images_bytes = None if images_mib is None else _room("images_mib", images_mib) << 20
     admission = Admission(memory_mib=_budget("memory_mib", memory_mib), cpus=_budget("cpus", cpus))
@@ -154,15 +154,6 @@ async def _build_jail(policy: JailPolicy) -> Jail:
         level = logging.INFO if set(jail.missing) == {JailMeasure.CGROUP} else logging.WARNING
         _log.log(level, "the jail of virtual machines lacks something: %s", jail)
     return jail
-
-
-def _engine_kind(engine: str) -> VmmKind | None:
-    if engine == "auto":
-        return None
-    try:
-        return VmmKind(engine)
-    except ValueError:
-        raise InvalidOptions(f"the engine is 'auto', 'krun' or 'qemu', not {engine!r}") from None
 
 
 def _budget(name: str, value: int | None) -> int | None:

@@ -18,6 +18,7 @@ from boxlite.vmm.engines import (
     INSTALL_QEMU,
     INSTALL_VIRTIOFSD,
     choose_engine,
+    engine_kind,
     krun_obstacle,
     kvm_obstacle,
 )
@@ -66,6 +67,7 @@ async def examine(home: Path, *, wanted: VmmKind | None = None, policy: JailPoli
     `home` is where the runtime keeps its files, `policy` the jail that is wanted (default: "standard").
     """
     facts = await gather_facts(failures=read_failures(home / FAILURES_FILE))
+    wanted = wanted or engine_kind("auto")
     jail = choose_jail(policy or JailPolicy(JailPreset.STANDARD), await gather_jail_facts())
     return [
         _python(),

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
 import attrs
 
-from boxlite.errors import EngineUnavailable
+from boxlite.errors import EngineUnavailable, InvalidOptions
 from boxlite.vmm.facts import HostFacts
 from vmm_ffi.spec import Accelerator, VmmKind
+
+ENGINE: Final = "BOXLITE_ENGINE"
+"""The environment variable that names the engine where a program leaves the choice to us."""
 
 INSTALL_QEMU: Final = "install QEMU, for example: apt-get install qemu-system-x86 (Debian, Ubuntu)"
 INSTALL_KERNEL: Final = "install libkrunfw, for example: pip install 'boxlite-trio[krun]', or name a kernel of your own"
@@ -59,6 +63,19 @@ class EngineChoice:
     def name(self) -> str:
         """What tells it from other choices on this host: its failures are remembered by that."""
         return f"{self.kind}/{self.accelerator} {self.release}"
+
+
+def engine_kind(name: str) -> VmmKind | None:
+    """The engine of this name; None for "auto", unless $BOXLITE_ENGINE names one. Raises `InvalidOptions`."""
+    where = "the engine"
+    if name == "auto":
+        name, where = os.environ.get(ENGINE) or "auto", f"${ENGINE}"
+    if name == "auto":
+        return None
+    try:
+        return VmmKind(name)
+    except ValueError:
+        raise InvalidOptions(f"{where} is 'auto', 'krun' or 'qemu', not {name!r}") from None
 
 
 def choose_engine(facts: HostFacts, wanted: VmmKind | None = None) -> EngineChoice:

@@ -81,7 +81,7 @@ async def test_output_is_whole_however_often_the_connection_breaks(every: int, i
         command = shell(f"seq 1 999999 | head -c {size}; exit 3")
         async with open_execution(machine.as_machine(), command, stdin=False) as execution:
             length = 0
-            async for chunk in execution.stdout:
+            while chunk := await execution.stdout.receive_some(65536):
                 received.update(chunk)
                 length += len(chunk)
                 if length // every > breaks:

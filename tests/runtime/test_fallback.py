@@ -12,7 +12,7 @@ import boxlite
 from boxlite.errors import BootFailed
 from boxlite.runtime.layout import Home
 from boxlite.runtime.parts import Parts
-from boxlite.vmm.engines import choose_engine
+from boxlite.vmm.engines import ENGINE, choose_engine
 from boxlite.vmm.facts import HostFacts, gather_facts
 from boxlite.vmm.failures import read_failures
 from vmm_ffi.spec import Accelerator, VmmKind
@@ -39,6 +39,7 @@ def broken(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Itera
         return attrs.evolve(facts, failures={**failures, with_kvm.name: "it hung"})
 
     monkeypatch.setattr("boxlite.runtime.parts.gather_facts", gather)
+    monkeypatch.delenv(ENGINE, raising=False)
     remembered = Home(home).failed_engines
     yield remembered
     remembered.unlink(missing_ok=True)

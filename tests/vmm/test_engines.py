@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from boxlite.errors import EngineUnavailable
-from boxlite.vmm.engines import choose_engine
+from boxlite.errors import EngineUnavailable, InvalidOptions
+from boxlite.vmm.engines import ENGINE, choose_engine, engine_kind
 from boxlite.vmm.facts import HostFacts
 from vmm_ffi.spec import Accelerator, VmmKind
 
@@ -61,6 +61,19 @@ def test_a_choice_can_run_or_the_error_says_what_to_do(facts: HostFacts, wanted:
     failed = wanted is None and "qemu/kvm " in facts.failures
     assert (choice.accelerator is Accelerator.KVM) == (krun or (kvm and not failed))
     assert "\n" not in choice.reason
+
+
+def test_the_environment_may_say_what_auto_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And nothing else; a name that is none is an error that says where it stands."""
+    for value, kind in (("", None), ("auto", None), ("krun", VmmKind.KRUN), ("qemu", VmmKind.QEMU)):
+        monkeypatch.setenv(ENGINE, value)
+        assert engine_kind("auto") is kind
+        assert engine_kind("qemu") is VmmKind.QEMU
+    monkeypatch.setenv(ENGINE, "xen")
+    with pytest.raises(InvalidOptions, match=r"\$BOXLITE_ENGINE is 'auto', 'krun' or 'qemu', not 'xen'"):
+        engine_kind("auto")
+    with pytest.raises(InvalidOptions, match=r"the engine is .* not 'kvm'"):
+        engine_kind("kvm")
 
 
 def test_libkrun_is_taken_where_it_can_work() -> None:

@@ -149,6 +149,10 @@ class FaultProxy:
                 return response.header("Content-Length", str(max(0, len(response.body) + by)))
         return response
 
+    def is_faultless(self, request: Request) -> bool:
+        """Whether the answer to that request is to be sent as it is."""
+        return self._current[id(request)] is None
+
     async def send(self, stream: trio.abc.Stream, request: Request, wire: bytes) -> None:
         match self._current.pop(id(request)):
             case Cut(at):

@@ -328,3 +328,49 @@ def test_whatever_happens_the_image_is_whole_or_there_is_an_error(
 
     with tempfile.TemporaryDirectory() as directory:
         trio.run(main, Path(directory), clock=MockClock(autojump_threshold=0))
+
+
+@settings(max_examples=15)
+@given(
+    pulls=st.lists(st.tuples(st.floats(0, 30), st.none() | st.floats(0, 30)), min_size=2, max_size=4),
+    faults=st.lists(FAULTS, max_size=4),
+    random=st.random_module(),
+)
+def test_pulls_into_one_store_at_once_and_cancelled_at_any_time_do_not_disturb_each_other(
+    pulls: Sequence[tuple[float, float | None]], faults: Sequence[Fault | None], random: object
+) -> None:
+    """As those of several processes are. Each begins and is cancelled when it likes; one that is not has the image."""
+    content = image_of(LARGE)
+
+    async def slowly(stream: trio.abc.Stream, request: Request, wire: bytes) -> None:
+        for start in range(0, len(wire), 20_000):
+            await trio.sleep(1)
+            await stream.send_all(wire[start : start + 20_000])
+
+    async def main(directory: Path) -> None:
+        async with open_puller(directory) as puller:
+            proxy = FaultProxy(content, faults)
+
+            async def send(stream: trio.abc.Stream, request: Request, wire: bytes) -> None:
+                await (slowly if proxy.is_faultless(request) else proxy.send)(stream, request, wire)
+
+            puller.web.host(HOST, proxy.answer, send)
+
+            async def one(begin: float, end: float | None) -> None:
+                await trio.sleep(begin)
+                with trio.move_on_after(float("inf") if end is None else end):
+                    try:
+                        puller.check_whole(await puller.pull())
+                    except ImageError:
+                        puller.check_undamaged()
+
+            async with trio.open_nursery() as nursery:
+                for begin, end in pulls:
+                    nursery.start_soon(one, begin, end)
+            assert puller.web.open == 0
+            puller.web.host(HOST, content)
+            puller.check_whole(await puller.pull())
+            assert puller.blobs() == content.blobs
+
+    with tempfile.TemporaryDirectory() as directory:
+        trio.run(main, Path(directory), clock=MockClock(autojump_threshold=0))
