@@ -64,6 +64,8 @@ class Following:
         self._gate = CreditGate()
         # Whether the guest may have heard of it.
         self._told = start is None
+        self._asked = False
+        """Whether the newest call asked for a command that the guest may know, and did not start it."""
         self._may_skip: set[ByteStream] = set()
         self._time_limit = inf if timeout is None else timeout + GUEST_GRACE
         self._due = inf
@@ -108,7 +110,8 @@ class Following:
                 if not self.over:
                     raise PortalLost(self._machine.box, "the guest ended the command's stream early")
             except ExecutionNotFound:
-                if self._start is None or self.begun:
+                # A guest that says so of a start lies, and would be asked for ever.
+                if self._start is None or self.begun or not self._asked:
                     raise
                 self._told = False
             except PortalLost:
@@ -121,6 +124,7 @@ class Following:
     async def _follow_on(self, session: GuestSession) -> None:
         credit = v1.Credit(stdout_limit=self.stdout.credit, stderr_limit=self.stderr.credit)
         self.clock.reach("sent")
+        self._asked = self._told
         if self._start is not None and not self._told:
             self._told = True
             self._start.credit = credit

@@ -14,6 +14,7 @@ import asyncio
 import logging
 import socket
 from collections.abc import Callable
+from functools import partial
 from typing import Any, cast
 
 import trio_asyncio
@@ -28,6 +29,8 @@ from h2.events import StreamReset
 from h2.settings import SettingCodes
 from hpack import Encoder
 
+from boxlite.portal.received import Received
+
 MAX_MESSAGE = 1 << 20
 """Longest message that is taken from a guest, in bytes. The agent sends output in chunks of 256 KiB."""
 
@@ -39,6 +42,12 @@ _CONFIGURATION = Configuration(http2_connection_window_size=64 << 20, http2_stre
 _FRAME = 320 << 10
 """Longest frame that a guest may send, in bytes: one for a message with a chunk of output, where 16 KiB is the default
 (RFC 9113, 6.5.2)."""
+
+_ANSWERS = 64 << 10
+_DATA_PER_ANSWER = 64
+"""Bytes that a guest can make this side write by itself, as it acknowledges settings, pings and data: so many, and one
+for each so many bytes of data. An honest one asks for a thousandth of that; one that went on, and took none of the
+answers, would fill the host's memory."""
 
 _log = logging.getLogger(__name__)
 
@@ -84,9 +93,10 @@ class _GuardedProtocol(H2Protocol):
     ) -> None:
         super().__init__(handler, config, h2_config)
         self._on_lost = on_lost
+        self._answers = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        bundling = _BundlingTransport(cast(asyncio.Transport, transport))
+        self._bundling = bundling = _BundlingTransport(cast(asyncio.Transport, transport))
         super().connection_made(bundling)
         http2 = self.connection._connection
         http2.encoder = _PlainEncoder()
@@ -98,11 +108,16 @@ class _GuardedProtocol(H2Protocol):
         self.processor = _ObservedProcessor(self.handler, self.connection, self._on_lost)
 
     def data_received(self, data: bytes) -> None:
+        before = self._bundling.written
         try:
             super().data_received(data)
         except Exception:
             _log.debug("the guest broke HTTP/2", exc_info=True)
             self.processor.close("the guest broke HTTP/2")
+            return
+        self._answers += self._bundling.written - before
+        if self._answers > _ANSWERS + self.connection.data_received // _DATA_PER_ANSWER:
+            self.processor.close("the guest asked for answers without end")
 
 
 class _BundlingTransport(asyncio.Transport):
@@ -110,6 +125,8 @@ class _BundlingTransport(asyncio.Transport):
 
     def __init__(self, transport: asyncio.Transport) -> None:
         super().__init__()
+        self.written = 0
+        """Bytes so far."""
         self._transport = transport
         self._unsent: list[bytes | bytearray | memoryview] = []
 
@@ -118,6 +135,7 @@ class _BundlingTransport(asyncio.Transport):
         if not self._unsent:
             asyncio.get_running_loop().call_soon(self._flush)
         self._unsent.append(data)
+        self.written += len(data)
 
     def close(self) -> None:
         """Ends the connection after what was written."""
@@ -178,6 +196,10 @@ class _GuardedConnection(Connection):
 
 
 class _GuardedStream(Stream):
+    def init_stream(self, stream_id: int, connection: Connection) -> None:
+        super().init_stream(stream_id, connection)
+        self.buffer = Received(partial(connection.ack, stream_id))
+
     async def send_request(
         self, headers: list[tuple[str, str]], end_stream: bool = False, *, _processor: EventsProcessor
     ) -> Callable[[], None]:

@@ -26,6 +26,7 @@ class ModelGuest:
         self.id: str | None = None
         self.starts = 0
         self.forgets_starts = 0
+        self.denies_starts = False
         self.written = b""
         self.start = 0
         self.taken = b""
@@ -86,6 +87,8 @@ class ModelSession:
             guest.forgets_starts -= 1
             self.close()
             self.check()
+        if guest.denies_starts:
+            raise ExecutionNotFound("b", "unknown")
         assert guest.id is None, "started twice"
         guest.id, guest.starts = start.execution_id, guest.starts + 1
         assert start.credit is not None

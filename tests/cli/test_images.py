@@ -21,6 +21,7 @@ from tests.images.layouts import write_layout
 from tests.images.registry.real import Daemon, open_registry, push
 from tests.images.store.stores import add_image
 
+NONE = "there is no image none here: `boxlite images` shows those that there are"
 ONE, TWO = archive(file(b"1", b"one")), archive(file(b"2", b"two"))
 ALPINE, MINE = "docker.io/library/alpine:latest", "example.com/mine:1"
 
@@ -76,7 +77,7 @@ def test_a_name_that_a_box_and_an_image_have_is_the_box_s(home: Path, ids: dict[
     ended = call("inspect", "--type", "box", "mine", "alpine")
     assert (ended.status, len(json.loads(ended.stdout))) == (1, 1)
     ended = call("image", "inspect", "none", MINE)
-    assert (ended.status, ended.stderr, len(json.loads(ended.stdout))) == (1, "boxlite: there is no image none\n", 1)
+    assert (ended.status, ended.stderr, len(json.loads(ended.stdout))) == (1, f"boxlite: {NONE}\n", 1)
 
 
 def test_names_are_completed(ids: dict[str, str]) -> None:
@@ -131,7 +132,7 @@ def test_what_makes_no_sense_is_refused(ids: dict[str, str], tmp_path: Path) -> 
         ["run", "--pull", "sometimes", "alpine"],
     ):
         assert isinstance(call(*arguments).error, click.UsageError)
-    assert "there is no file" in call("load", "-i", str(tmp_path / "missing")).stderr
+    assert "/missing cannot be loaded: there is no such file" in call("load", "-i", str(tmp_path / "missing")).stderr
     write(tmp_path / "evil.tar", *docker_members([ONE], "../../etc:1"))
     ended = call("load", "--json", "-i", str(tmp_path / "evil.tar"))
     assert json.loads(ended.stdout)["errors"][0]["type"] == "ImageDamaged"
