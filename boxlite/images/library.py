@@ -307,11 +307,11 @@ async def _send(chunks: Iterator[bytes], sink: Sink) -> None:
 
 async def _write_file(chunks: Iterator[bytes], target: Path) -> None:
     """The file is whole, or as it was before. A pipe or a device is written to, and stays what it is."""
-    if await trio.to_thread.run_sync(_is_no_file, target):
+    file = await trio.to_thread.run_sync(_file_of, target)
+    if file is None:
         await _write(chunks, target, "wb")
         return
-    # A link stays one, too.
-    target = await trio.to_thread.run_sync(target.resolve)
+    target = file
     temporary = target.with_name(f".{target.name[:200]}.{secrets.token_hex(8)}.unfinished")
     try:
         await _write(chunks, temporary, "xb")
@@ -330,5 +330,13 @@ async def _write(chunks: Iterator[bytes], target: Path, mode: Literal["wb", "xb"
             await _send(chunks, write)
 
 
-def _is_no_file(target: Path) -> bool:
-    return target.exists() and not target.is_file()
+def _file_of(target: Path) -> Path | None:
+    """The file to write, which a link there leads to; None for what is none. Raises `InvalidOptions`."""
+    if target.exists() and not target.is_file():
+        if target.is_dir():
+            raise InvalidOptions(f"{target} is a directory: name a file in it")
+        return None
+    file = target.resolve()
+    if not file.parent.is_dir():
+        raise InvalidOptions(f"there is no directory {file.parent} to write {file.name} to: make it first")
+    return file

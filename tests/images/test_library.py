@@ -330,6 +330,9 @@ async def test_archives_come_and_go_by_name(tmp_path: Path, monkeypatch: pytest.
             await home.images.save([], tmp_path / "c.tar")
         with pytest.raises(InvalidOptions, match="docker-archive, oci-archive, oci"):
             await home.images.save(["other"], tmp_path / "c.tar", format="zip")
+        for place, reason in ((tmp_path, "is a directory"), (tmp_path / "none/c.tar", "no directory")):
+            with pytest.raises(InvalidOptions, match=reason):
+                await home.images.save(["other"], place)
         assert not (tmp_path / "c.tar").exists()
         # The image that was loaded can boot as any other can.
         prepared = await home.ref.ask(Prepare(parse_registry_reference("other")))
