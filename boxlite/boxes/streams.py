@@ -14,6 +14,9 @@ from boxlite.errors import BoxError, OutputGap
 WINDOW = 512 * 1024
 """Bytes of one stream that may wait on the host for a reader; beyond it the command itself has to wait."""
 
+_SMALL = 4096
+"""Pieces below this size are joined while nobody reads, so that crumbs do not cost many times their bytes."""
+
 MAX_LINE = 1024 * 1024
 """Characters of one line that `lines` collects; a longer line comes in pieces, so that no guest can fill the memory."""
 
@@ -140,7 +143,11 @@ class ByteStream(trio.abc.ReceiveStream):
         if self._closed:
             self._grant()
         elif data:
-            self._chunks.append(memoryview(data))
+            last = self._chunks[-1] if self._chunks else None
+            if isinstance(last, memoryview) and len(last) + len(data) <= _SMALL:
+                self._chunks[-1] = memoryview(bytes(last) + data)
+            else:
+                self._chunks.append(memoryview(data))
             self._buffered += len(data)
             self._wakeup.set()
 

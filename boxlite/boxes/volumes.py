@@ -9,7 +9,6 @@ from collections.abc import Iterable, Sequence
 from typing import Final, Self
 
 import attrs
-import trio
 
 from boxlite.errors import InvalidOptions, VolumeUnavailable
 from vmm_ffi.spec import ShareSpec
@@ -117,6 +116,9 @@ async def resolve_volumes(box: str, volumes: Sequence[Volume]) -> tuple[Volume, 
 
     Raises `VolumeUnavailable` where one is not there, `InvalidOptions` for what no box may have.
     """
+    # Imported here: `boxlite ls` reads the options of boxes, and need not pay for it.
+    import trio
+
     return await trio.to_thread.run_sync(_resolve, box, volumes) if volumes else ()
 
 

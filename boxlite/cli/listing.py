@@ -16,7 +16,7 @@ from boxlite.cli.names import complete_boxes_and_images
 from boxlite.cli.options import home_option, image_arguments, json_option
 from boxlite.cli.phrases import ago, table
 from boxlite.cli.present import find_boxes, present_boxes
-from boxlite.errors import BoxNotFound, ImageNotFound
+from boxlite.errors import BoxNotFound, ImageNotFound, InvalidReference
 from boxlite.store.records import StoredBox
 
 
@@ -62,7 +62,7 @@ def inspect(names: tuple[str, ...], kind: str | None, home: str | None, as_json:
             else:
                 try:
                     found.append(_describe_image(home, name))
-                except ImageNotFound as error:
+                except (ImageNotFound, InvalidReference) as error:
                     either = f"there is no box and no image {name}"
                     missing.append(str(error) if kind == "image" or "begins" in str(error) else either)
     return _tell_found(found, missing, as_json)

@@ -8,9 +8,8 @@ from typing import Any
 import attrs
 
 from boxlite.cli.phrases import ago, size, table
-from boxlite.errors import ImageNotFound, InvalidReference
-from boxlite.images.naming import familiar, id_digits, possible_names
-from boxlite.images.reference import parse_registry_reference
+from boxlite.images.lookup import look_up
+from boxlite.images.naming import familiar
 from boxlite.images.registry.config_file import load_registry_config
 from boxlite.images.store.images import ImageStore
 from boxlite.images.store.records import ImageDetails, ImageInfo, Removed
@@ -27,20 +26,10 @@ def open_store(home: str | None, *, users: bool = True) -> ImageStore:
 
 
 def find_image(home: str | None, text: str) -> ImageDetails:
-    """The image that is called so. Raises `ImageNotFound` and other errors of the package."""
-    where, store = find_home(home), open_store(home)
-    try:
-        names = possible_names(parse_registry_reference(text), load_registry_config(where.path))
-    except InvalidReference:
-        names = ()
-    entry = store.find(names)
-    digits = id_digits(text)
-    found = (entry,) if entry is not None else () if digits is None else store.match(digits)
-    if len(found) != 1:
-        raise ImageNotFound(
-            f"there is no image {text}" if not found else f"{text} begins the ids of {len(found)} images"
-        )
-    return store.details(found[0].manifest.digest)
+    """The image that is called so. Raises `InvalidReference`, `ImageNotFound` and other errors of the package."""
+    store = open_store(home)
+    entry, _ = look_up(store, text, load_registry_config(find_home(home).path))
+    return store.details(entry.manifest.digest)
 
 
 def describe_image(info: ImageInfo) -> dict[str, Any]:

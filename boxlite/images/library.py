@@ -12,17 +12,18 @@ from typing import Final, Protocol, final
 import attrs
 import trio
 
-from boxlite.errors import ImageNotFound, InvalidOptions, InvalidReference
+from boxlite.errors import ImageError, ImageNotFound, InvalidOptions
 from boxlite.images.digest import Digest
 from boxlite.images.exchange.daemons import fetch
 from boxlite.images.exchange.loading import Loaded, Loader
 from boxlite.images.exchange.saving import Saved, tar_chunks, write_directory
 from boxlite.images.layout import host_architecture
 from boxlite.images.limits import Limits
+from boxlite.images.lookup import look_up, match_id
 from boxlite.images.messages import ArchiveFormat, PullPolicy, Sink
-from boxlite.images.naming import id_digits, new_name, possible_names, stored_name
+from boxlite.images.naming import new_name, possible_names, stored_name
 from boxlite.images.pulls import Pulls
-from boxlite.images.reference import DEFAULT_TAG, RegistryReference, parse_registry_reference
+from boxlite.images.reference import DEFAULT_TAG, RegistryReference
 from boxlite.images.registry.config import RegistryConfig
 from boxlite.images.registry.progress import OnProgress, ignore_progress
 from boxlite.images.store.files import storage_errors
@@ -133,31 +134,12 @@ class Library:
         if found is None and reference.is_short and reference.digest is None:
             # What reads as a short name may be an image's id: `3f2a9c`, or `sha256:3f2a9c...`.
             text = reference.repository if reference.tag == DEFAULT_TAG else f"{reference.repository}:{reference.tag}"
-            matching = self._match(text)
+            matching = match_id(self.store, text)
             found = matching[0] if len(matching) == 1 else None
         return found
 
-    def _match(self, text: str) -> tuple[Entry, ...]:
-        digits = id_digits(text)
-        return () if digits is None else self.store.match(digits)
-
     def _get(self, text: str) -> tuple[Entry, str | None]:
-        """The image that a user calls so, and its name, unless it was called by its id."""
-        try:
-            names = possible_names(parse_registry_reference(text), self._load_config())
-        except InvalidReference:
-            if id_digits(text) is None:
-                raise
-            names = ()
-        entry = self.store.find(names)
-        if entry is not None:
-            return entry, next(name for name in names if name in entry.names)
-        matching = self._match(text)
-        if len(matching) == 1:
-            return matching[0], None
-        if matching:
-            raise ImageNotFound(f"{text} begins the ids of {len(matching)} images: write more digits")
-        raise ImageNotFound(f"there is no image {text} here: `boxlite images` shows those that there are")
+        return look_up(self.store, text, self._load_config())
 
     async def list(self) -> tuple[ImageInfo, ...]:
         """See `ImageStore.list_images`."""
@@ -241,7 +223,7 @@ class Library:
     async def load(self, source: Path | AsyncIterable[bytes], name: str | None) -> tuple[ImageInfo, ...]:
         """See `LoadImages`."""
         if isinstance(source, Path):
-            return await self._load(source, name)
+            return await self._load(source, name, str(source))
         self.store.files.make()
         with open_workspace(self.store.files.directory) as workspace:
             path = workspace.path / "archive"
@@ -249,7 +231,7 @@ class Library:
                 async with await trio.open_file(path, "xb") as file:
                     async for chunk in source:
                         await file.write(chunk)
-            return await self._load(path, name)
+            return await self._load(path, name, "the archive")
 
     async def load_from(self, daemon: str, name: str) -> tuple[ImageInfo, ...]:
         """See `ImportImages`."""
@@ -258,9 +240,9 @@ class Library:
             path = workspace.path / "archive"
             await fetch(daemon, name, path)
             # By its id it comes without a name.
-            return await self._load(path, None)
+            return await self._load(path, None, f"the image {name} of {daemon}")
 
-    async def _load(self, source: Path, name: str | None) -> tuple[ImageInfo, ...]:
+    async def _load(self, source: Path, name: str | None, what: str) -> tuple[ImageInfo, ...]:
         with self.store.open_lease() as lease:
             config = self._load_config()
             full = None if name is None else new_name(name, config)
@@ -268,9 +250,12 @@ class Library:
             def load() -> tuple[Loaded, ...]:
                 check = trio.from_thread.check_cancelled
                 loader = Loader(self.store.blobs(lease), config, host_architecture(), self._limits, check)
-                loaded = loader.load(source)
+                try:
+                    loaded = loader.load(source)
+                except ImageError as error:
+                    raise type(error)(f"{what} cannot be loaded: {error}") from error
                 if full is not None and len(loaded) != 1:
-                    raise InvalidOptions(f"{source} has {len(loaded)} images, of which only one can be called {name}")
+                    raise InvalidOptions(f"{what} has {len(loaded)} images, of which only one can be called {name}")
                 for image in loaded:
                     self.store.add(image.manifest, [full] if full else image.names, pulled=False)
                 return loaded

@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import stat
+import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
@@ -242,7 +243,8 @@ def _read_manifest(folder: Path) -> Manifest:
 
 
 def _write_manifest(folder: Path, manifest: Manifest) -> None:
-    unfinished = folder / f".{MANIFEST}.{os.getpid()}"
+    # Of its own for each thread of each process: several may have found out at once.
+    unfinished = folder / f".{MANIFEST}.{os.getpid()}.{threading.get_native_id()}"
     try:
         with unfinished.open("wb") as file:
             file.write(encode_manifest(manifest))

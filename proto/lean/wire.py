@@ -109,7 +109,8 @@ def parts(message: Message) -> tuple[list[Part], int]:
                 size += len(piece) + length
                 continue
             elif wire_type == _LENGTH:
-                content = item.encode() if kind == STRING else item
+                # Text is for people, and may quote a name that is not UTF-8: no reason to send nothing.
+                content = item.encode("utf-8", "replace") if kind == STRING else item
                 head = tag + _varint(len(content))
                 pieces.append(head)
                 size += len(head)

@@ -15,7 +15,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from boxlite.boxes.command import Command
 from boxlite.boxes.execution import Execution, open_execution
 from boxlite.boxes.outcome import Cancelled, Exited, VmDied
-from boxlite.errors import PortalLost
+from boxlite.errors import ExecutionNotFound, PortalLost
 from tests.boxes.model_guest import WINDOW, ModelGuest, ModelMachine
 
 COMMAND = Command((b"model",), {})
@@ -156,6 +156,40 @@ def test_a_start_that_did_not_arrive_is_repeated(losses: int) -> None:
                 assert await execution.wait() == Exited(4)
             assert machine.guest.starts == 1
             assert machine.counters.executions == 1
+
+    run(scenario)
+
+
+def test_a_guest_that_does_not_know_what_it_is_to_start_is_not_asked_for_ever() -> None:
+    async def scenario() -> None:
+        async with model() as machine:
+            machine.guest.denies_starts = True
+            with pytest.raises(ExecutionNotFound):
+                async with open_execution(machine.as_machine(), COMMAND, stdin=False):
+                    pass
+
+    run(scenario)
+
+
+def test_a_guest_that_says_nothing_without_end_loses_its_connection() -> None:
+    """No credit limits events that carry no output; over the next connection, the command goes on."""
+
+    async def scenario() -> None:
+        async with model() as machine:
+            first = machine.connected
+            machine.guest.says_started = 1000
+            machine.connects = False
+
+            async def connect_again() -> None:
+                await first.wait_lost()
+                machine.connect()
+
+            machine.start_soon(connect_again)
+            async with open_execution(machine.as_machine(), COMMAND, stdin=False) as execution:
+                machine.guest.exit(4)
+                assert await execution.wait() == Exited(4)
+            assert first.lost
+            assert machine.guest.starts == 1
 
     run(scenario)
 

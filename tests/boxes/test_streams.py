@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import pytest
 import trio
 from hypothesis import given
@@ -84,6 +86,18 @@ async def test_an_unread_stream_asks_for_no_more_than_its_window() -> None:
     made = stream()
     made.feed(b"x" * WINDOW)
     assert made.credit == WINDOW
+
+
+async def test_an_unread_stream_takes_no_more_than_a_few_times_its_window_however_small_the_pieces() -> None:
+    """A hostile guest may send each byte by itself."""
+    made = stream()
+    tracemalloc.start()
+    try:
+        for _ in range(20_000):
+            made.feed(b"x")
+        assert tracemalloc.get_traced_memory()[0] < 100_000
+    finally:
+        tracemalloc.stop()
 
 
 async def test_a_stream_is_full_when_the_guest_may_send_nothing() -> None:

@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import TypeAlias
 
@@ -17,6 +17,9 @@ import trio
 
 from tests.cli.conftest import OpenProcess, read_to_end
 from tests.faults.conftest import furnish
+from tests.images.archives import archive, directory, file, symlink
+from tests.images.layouts import TAG, put_image, write_index
+from tests.images.registry.real import open_registry, push
 from tests.leftovers import machines
 
 
@@ -119,3 +122,44 @@ async def test_ctrl_c_while_a_box_starts_leaves_no_machine(
         assert await read_to_end(starting.stderr) == b""
     assert starting.returncode == 128 + signal.SIGINT
     assert not machines(sockets)
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> Iterator[str]:
+    """`HOST:PORT` of a real one, which has BusyBox as `box:1`, and what it becomes later as `box:2`."""
+    busybox = file(b"bin/busybox", Path("/bin/busybox").read_bytes(), mode=0o755)
+    links = [symlink(b"bin/" + name, b"busybox") for name in (b"sh", b"cat", b"true")]
+    tool = archive(directory(b"bin"), directory(b"tmp"), busybox, *links)
+    config = {"Cmd": ["cat", "/version"], "Env": ["PATH=/bin"]}
+    with open_registry(tmp_path / "registry", tmp_path / "storage") as daemon:
+        for number in (b"1", b"2"):
+            layout = tmp_path / f"layout-{number.decode()}"
+            image = put_image(layout, [tool, archive(file(b"version", number))], config=config)
+            write_index(layout, image | {"annotations": {TAG: "latest"}})
+            push(layout, "latest", daemon, f"box:{number.decode()}")
+        yield daemon.place
+
+
+async def test_an_image_of_a_registry_is_pulled_runs_and_stays_what_its_boxes_are_made_from(
+    boxlite: Boxlite, registry: str
+) -> None:
+    """One boot, of the machine that both boxes are restored from."""
+    image = f"{registry}/box:1"
+    refused = await boxlite("run", "--pull", "never", image)
+    assert (refused.status, refused.stdout) == (125, "")
+    assert "`boxlite pull` brings it in" in refused.stderr
+    done = await boxlite("run", image)
+    assert (done.status, done.stdout, done.stderr) == (0, "1", "")
+    assert (await boxlite("create", "--name", "web", "--boot-timeout", "140", image)).stdout == "web\n"
+    (box,) = json.loads((await boxlite("inspect", "web")).stdout)
+    # The name moves on, and the box does not.
+    await boxlite("pull", f"{registry}/box:2")
+    assert (await boxlite("tag", f"{registry}/box:2", image)).status == 0
+    (moved,) = json.loads((await boxlite("inspect", image)).stdout)
+    assert moved["id"] != box["image_id"]
+    assert (await boxlite("rmi", box["image_id"])).status == 1
+    assert moved["id"] in (await boxlite("prune", "--all")).stdout
+    done = await boxlite("exec", "web", "--", "cat", "/version")
+    assert (done.status, done.stdout, done.stderr) == (0, "1", "")
+    assert (await boxlite("rm", "-f", "web")).status == 0
+    assert box["image_id"] in (await boxlite("prune")).stdout

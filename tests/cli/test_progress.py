@@ -3,9 +3,12 @@ from __future__ import annotations
 import io
 import sys
 
+import attrs
 import pytest
 
 from boxlite.cli.progress import show_progress
+from boxlite.images.digest import Digest
+from boxlite.images.registry.progress import LayerProgress, LayerState
 
 
 class Terminal(io.StringIO):
@@ -30,3 +33,16 @@ def test_what_is_no_terminal_stays_clean(monkeypatch: pytest.MonkeyPatch) -> Non
     with show_progress() as stage, stage("booting"):
         pass
     assert log.getvalue() == ""
+
+
+def test_a_terminal_shows_a_bar_for_each_layer_and_nobody_else_sees_any(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    layer = LayerProgress(Digest("sha256", "0123456789ab" + "0" * 52), 2_000_000, 0, LayerState.WAITING)
+    for terminal, quiet, shown in ((Terminal(), False, True), (Terminal(), True, False), (io.StringIO(), False, False)):
+        monkeypatch.setattr(sys, "stderr", terminal)
+        with show_progress(quiet=quiet) as stage, stage("pulling alpine"):
+            stage.show_layer(layer)
+            stage.show_layer(attrs.evolve(layer, received=1_000_000, state=LayerState.DOWNLOADING))
+            stage.show_layer(attrs.evolve(layer, state=LayerState.RETRYING, reason="[red]cut"))
+        text = terminal.getvalue()
+        assert ("0123456789ab" in text, "[red]cut" in text, "2.0 MB" in text) == (shown, shown, shown)

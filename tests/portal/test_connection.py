@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import pytest
 import trio
@@ -62,6 +62,29 @@ class WireGuest:
             body = bytes(message)
             self._http2.send_data(stream, b"\0" + len(body).to_bytes(4, "big") + body)
         await self._flush()
+
+    async def crumble(self, stream: int, message: Message) -> None:
+        """The beginning of a reply, each byte in a frame, and frames without a byte in between."""
+        self._http2.send_headers(stream, [(":status", "200"), ("content-type", "application/grpc")])
+        body = bytes(message)
+        for byte in b"\0" + len(body).to_bytes(4, "big") + body:
+            self._http2.send_data(stream, bytes([byte]))
+            self._http2.send_data(stream, b"")
+            self._http2.send_data(stream, b"", pad_length=9)
+        await self._flush()
+
+    async def end(self, stream: int) -> None:
+        """The end of a reply."""
+        self._http2.send_headers(stream, [("grpc-status", "0")], end_stream=True)
+        await self._flush()
+
+    async def send_until_cut_off(self, frame: bytes) -> None:
+        """The same frame again and again, without reading what the host says; at most 64 MiB of it."""
+        with suppress(ConnectionError):
+            for _ in range(64):
+                unsent = memoryview(frame * ((1 << 20) // len(frame)))
+                while unsent:
+                    unsent = unsent[await self._socket.send(unsent) :]
 
     async def _read(self) -> tuple[bytes, list[Event]]:
         data = await self._socket.recv(_PIECE)
@@ -191,3 +214,45 @@ async def test_a_session_is_closed_while_calls_settle() -> None:
         nursery.start_soon(execute, session)
         await guest.wake()
         await guest.events(1, *EXITED)
+
+
+async def test_frames_without_data_are_nothing() -> None:
+    """They are legal (RFC 9113, 6.1), and no window limits their number."""
+    async with wire_guest() as (session, guest), trio.open_nursery() as nursery:
+        replies: list[bytes] = []
+
+        @nursery.start_soon
+        async def ping() -> None:
+            replies.append((await session.ping(b"x")).payload)
+
+        await guest.wake()
+        await guest.crumble(1, v1.PingReply(payload=b"x"))
+        await guest.end(1)
+    assert replies == [b"x"]
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        pytest.param(b"\0\0\x08\x06\0\0\0\0\0" + bytes(8), id="pings"),
+        pytest.param(b"\0\0\0\x04\0\0\0\0\0", id="settings"),
+        pytest.param(b"\0\0\x04\x08\0\0\0\0\0\0\0\0\1", id="windows"),
+        pytest.param(b"\0\0\5\2\0\0\0\0\1\0\0\0\0\1", id="priorities"),
+    ],
+)
+async def test_a_guest_that_sends_frames_without_end_and_takes_no_answer_is_cut_off(frame: bytes) -> None:
+    async with wire_guest() as (session, guest):
+        await trio.testing.wait_all_tasks_blocked()
+        with trio.fail_after(20):
+            await guest.send_until_cut_off(frame)
+            assert await session.wait_lost() == "the guest sent frames without end that carry nothing"
+
+
+async def test_many_short_calls_and_events_are_no_flood() -> None:
+    """The shortest messages that there are, after each other on one connection."""
+    async with wire_guest() as (session, guest):
+        for stream in range(1, 3000, 2):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(session.ping)
+                await guest.wake()
+                await guest.reply(stream, v1.PingReply())

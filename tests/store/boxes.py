@@ -56,10 +56,11 @@ def make_box(
     stopped_by_hand: bool = False,
     detached: bool = False,
     auto_remove: bool = False,
+    image: Digest | None = None,
 ) -> StoredBox:
     """The box of that number, plain but for what is said of it."""
-    image = parse_reference("builtin/python")
-    options = BoxOptions(image=image, name=name or f"box-{number}", restart=restart, detached=detached)
+    reference = parse_reference("builtin/python")
+    options = BoxOptions(image=reference, name=name or f"box-{number}", restart=restart, detached=detached)
     return StoredBox(
         f"{number:016x}",
         options,
@@ -68,6 +69,7 @@ def make_box(
         vm=vm,
         stopped_by_hand=stopped_by_hand,
         auto_remove=auto_remove,
+        image=image,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from boxlite.images.workspace import open_workspace
 from boxlite.templates.content import digest_file
 from boxlite.templates.files import FILES, TemplateFiles, template_in
 from boxlite.templates.key import Recipe
-from boxlite.templates.manifest import MANIFEST, MEMORY, STATE, Manifest
+from boxlite.templates.manifest import MANIFEST, MEMORY, STATE, Manifest, encode_manifest
 from boxlite.templates.store import Template
 from tests.templates.keys import KEY, make_recipe
 
@@ -61,6 +62,30 @@ async def test_another_key_finds_nothing(tmp_path: Path) -> None:
     await keep(store)
     assert await store.find(make_recipe(cpus=2).key) is None
     assert await store.find(KEY) is not None
+
+
+async def test_boxes_that_find_a_copied_home_at_the_same_time_all_have_the_template(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = await keep(files_in(tmp_path))
+    os.utime(kept.snapshot.memory, ns=(5, 5))
+    both_write = threading.Barrier(2, timeout=20)
+
+    def encode_together(manifest: Manifest) -> bytes:
+        both_write.wait()
+        return encode_manifest(manifest)
+
+    monkeypatch.setattr(boxlite.templates.files, "encode_manifest", encode_together)
+    store, found = files_in(tmp_path), list[Template | None]()
+
+    async def find() -> None:
+        found.append(await store.find(KEY))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(find)
+        nursery.start_soon(find)
+    assert found == [kept, kept]
+    assert names(tmp_path / KEY.name()) == {*FILES, MANIFEST}
 
 
 async def test_a_home_that_was_copied_is_checked_whole_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

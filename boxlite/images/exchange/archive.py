@@ -169,7 +169,7 @@ def open_archive(path: Path, spool: Path, limit: int, *, check: Callable[[], Non
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
-        raise ImageNotFound(f"there is no file {path} to load images from") from None
+        raise ImageNotFound("there is no such file") from None
     with open(fd, "rb") as file:
         head = file.read(6)
         file.seek(0)

@@ -74,21 +74,21 @@ class Loader:
         Raises an `ImageError`, `StorageFull` and OSError; what has come by then is left to the next removal.
         """
         if source.is_dir():
-            return self._load(DirectoryFiles(source), str(source))
+            return self._load(DirectoryFiles(source))
         with (
             open_workspace(self.blobs.directory) as workspace,
             open_archive(source, workspace.path / "spool", self.limits.unpacked_bytes, check=self.check) as files,
         ):
-            return self._load(files, str(source))
+            return self._load(files)
 
-    def _load(self, files: Files, where: str) -> tuple[Loaded, ...]:
+    def _load(self, files: Files) -> tuple[Loaded, ...]:
         if files.has("index.json") and files.has("oci-layout"):
             return tuple(self._from_layout(files))
         if files.has("manifest.json"):
             return tuple(self._from_docker(files))
         if files.has("repositories"):
-            raise UnsupportedImage(f"{where} was saved by a Docker before 1.10: load and save it with a newer one")
-        raise ImageNotFound(f"{where} is neither an OCI image layout nor an archive of `docker save`")
+            raise UnsupportedImage("a Docker before 1.10 has saved it: load it and save it with a newer one")
+        raise ImageNotFound("it is neither an OCI image layout nor an archive of `docker save`")
 
     # OCI image layouts
 

@@ -162,6 +162,7 @@ def test_many_executions_at_once_keep_their_output_apart(box: Shared) -> None:
     ("argv", "code", "text"),
     [
         (["nope"], 127, b"boxlite: nope: command not found\n"),
+        ([b"no\xff"], 127, b"boxlite: no\xff: command not found\n"),
         (["/bin/nope"], 127, b"boxlite: /bin/nope: No such file or directory\n"),
         (["/etc/passwd/x"], 127, b"boxlite: /etc/passwd/x: Not a directory\n"),
         (["/etc/passwd"], 126, b"boxlite: /etc/passwd: Permission denied\n"),
@@ -169,7 +170,7 @@ def test_many_executions_at_once_keep_their_output_apart(box: Shared) -> None:
     ],
 )
 def test_what_is_not_found_or_not_executable_ends_as_in_a_shell(
-    box: Shared, argv: list[str], code: int, text: bytes
+    box: Shared, argv: list[str | bytes], code: int, text: bytes
 ) -> None:
     run = box(lambda host: host.run(*argv))
     assert (run.exited.exit_code, run.stderr, run.stdout, run.pid) == (code, text, b"", 0)

@@ -189,7 +189,7 @@ def test_what_is_no_whole_archive_is_refused(store: ImageStore, tmp_path: Path, 
 
 
 def test_a_file_that_is_not_there_is_told(store: ImageStore, tmp_path: Path) -> None:
-    with pytest.raises(ImageNotFound, match="there is no file"):
+    with pytest.raises(ImageNotFound, match="there is no such file"):
         load(store, tmp_path / "missing.tar")
 
 

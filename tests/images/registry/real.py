@@ -59,11 +59,19 @@ def open_registry(
     log = directory / "log"
     with log.open("wb") as stdout:
         process = subprocess.Popen([program, "serve", str(file)], stdout=stdout, stderr=subprocess.PIPE)
+    drain = None
     try:
-        yield Daemon(_wait_for_port(process))
+        port = _wait_for_port(process)
+        # It goes on logging, and would wait for whoever does not read.
+        drain = subprocess.Popen(["cat"], stdin=process.stderr, stdout=subprocess.DEVNULL)
+        yield Daemon(port)
     finally:
         process.kill()
-        process.communicate()
+        process.wait()
+        if process.stderr is not None:
+            process.stderr.close()
+        if drain is not None:
+            drain.wait()
 
 
 def _wait_for_port(process: subprocess.Popen[bytes]) -> int:

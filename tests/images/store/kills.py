@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -13,7 +14,10 @@ def killed_at(step: int, work: Callable[[], object]) -> bool:
 
     Says whether it had so many; otherwise the work was done to its end, or raised.
     """
-    child = os.fork()
+    with warnings.catch_warnings():
+        # Of threads, none of which the work needs.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        child = os.fork()
     if child:
         return os.WIFSIGNALED(os.waitpid(child, 0)[1])
     try:

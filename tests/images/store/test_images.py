@@ -5,17 +5,19 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from boxlite.errors import ImageDamaged, ImageInUse, ImageNotFound
+from boxlite.errors import ImageDamaged, ImageInUse, ImageNotFound, StorageFull
 from boxlite.images.blobs import Descriptor
 from boxlite.images.digest import Digest
 from boxlite.images.store.files import StoreFiles
 from tests.images.archives import archive, file
 from tests.images.layouts import MANIFEST, find_blobs
 from tests.images.store.stores import Owned, add_image, own_store, put
+from tests.privileges import require_root
 
 ONE, TWO, THREE = (archive(file(name, name * 5000)) for name in (b"1", b"2", b"3"))
 ALPINE = "docker.io/library/alpine:latest"
@@ -235,3 +237,25 @@ def test_a_manifest_that_lies_about_its_parts_harms_nothing(own: Owned) -> None:
             own.store.read(evil, None)
     own.store.prune(every=False)
     assert names(own) == {ALPINE: str(digest)}
+
+
+def test_a_full_disk_is_told_and_loses_nothing(tmp_path: Path) -> None:
+    require_root("mounts")
+    mount = tmp_path / "small"
+    mount.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", mount], check=True)
+    try:
+        own = own_store(mount)
+        digest = add_image(own.store, [ONE], ALPINE)
+        with suppress(OSError):
+            (mount / "filler").write_bytes(bytes(1 << 20))
+        before = names(own)
+        with pytest.raises(StorageFull, match="prune"):
+            own.store.tag(digest, "example.com/more:1")
+        assert names(own) == before == {ALPINE: str(digest)}
+        with own.store.open_lease() as lease, pytest.raises(StorageFull):
+            own.store.blobs(lease).put(bytes(200_000), "text/plain")
+        (mount / "filler").unlink()
+        own.store.tag(digest, "example.com/last:1")
+    finally:
+        subprocess.run(["umount", mount], check=True)

@@ -148,6 +148,12 @@ def test_text_that_is_not_utf_8_is_refused() -> None:
         decode(guest.WaitRequest, b"\x0a\x01\xff")
 
 
+def test_text_that_has_no_encoding_is_sent_without_what_cannot_be_said() -> None:
+    """A name in a message for people may be any bytes, decoded with surrogate escapes."""
+    exited = guest.Exited(message="no\udcff: not found")
+    assert host.Exited.parse(encode(exited)).message == "no?: not found"
+
+
 def test_what_comes_twice_is_merged_and_the_last_member_of_a_oneof_stays() -> None:
     twice = encode(guest.ExecRequest(credit=guest.Credit(stdout_limit=1)))
     twice += encode(guest.ExecRequest(credit=guest.Credit(stderr_limit=2)))
