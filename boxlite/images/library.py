@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import secrets
 from collections import Counter
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Final, Protocol, final
+from typing import Final, Literal, Protocol, final
 
 import attrs
 import trio
@@ -305,16 +306,29 @@ async def _send(chunks: Iterator[bytes], sink: Sink) -> None:
 
 
 async def _write_file(chunks: Iterator[bytes], target: Path) -> None:
-    """The file is whole, or as it was before."""
-    temporary = target.with_name(f".{target.name}.unfinished")
+    """The file is whole, or as it was before. A pipe or a device is written to, and stays what it is."""
+    if await trio.to_thread.run_sync(_is_no_file, target):
+        await _write(chunks, target, "wb")
+        return
+    # A link stays one, too.
+    target = await trio.to_thread.run_sync(target.resolve)
+    temporary = target.with_name(f".{target.name[:200]}.{secrets.token_hex(8)}.unfinished")
     try:
-        with storage_errors(f"the archive {target}"):
-            async with await trio.open_file(temporary, "wb") as file:
-
-                async def write(chunk: bytes) -> None:
-                    await file.write(chunk)
-
-                await _send(chunks, write)
-            temporary.rename(target)
+        await _write(chunks, temporary, "xb")
+        temporary.rename(target)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+async def _write(chunks: Iterator[bytes], target: Path, mode: Literal["wb", "xb"]) -> None:
+    with storage_errors(f"the archive {target}"):
+        async with await trio.open_file(target, mode) as file:
+
+            async def write(chunk: bytes) -> None:
+                await file.write(chunk)
+
+            await _send(chunks, write)
+
+
+def _is_no_file(target: Path) -> bool:
+    return target.exists() and not target.is_file()

@@ -209,6 +209,18 @@ class TestHostileLayers:
         with pytest.raises(LayerRejected, match="more than 10 entries"):
             merged([file(b"%d" % n) for n in range(6)], [file(b"%d" % n) for n in range(6)], limits=limits)
 
+    def test_entries_that_take_much_memory_count_as_many(self) -> None:
+        """Else a million of them, which compress to nothing, would fill that of the host."""
+        for big in (
+            file(b"a", xattrs={"user.a": b"x" * 4000}),
+            file(b"b", xattrs={f"user.{number}": b"" for number in range(40)}),
+            symlink(b"c", b"t" * 4000),
+            file(b"/".join([b"n" * 250] * 15)),
+        ):
+            assert len(merged([big], limits=Limits(entries=25))) >= 1
+            with pytest.raises(LayerRejected, match="more than 20 entries"):
+                merged([big] * 10, limits=Limits(entries=20))
+
     def test_implied_directories_count(self) -> None:
         with pytest.raises(LayerRejected, match="more than 10 entries"):
             merged([file(b"a/b/c/d/e/f/g/h/i/j/k")], limits=Limits(entries=10))
