@@ -46,7 +46,7 @@ _FRAME = 320 << 10
 _SLICE = 64 << 10
 """Bytes that are looked at before it is known whether more of the kind are welcome."""
 
-_FREE = 256 << 10
+_FREE = 1 << 20
 _EACH_CALL = 16 << 10
 _FRAMES_PER_DATA = 4
 _DATA_PER_FRAMES = 64

@@ -91,7 +91,9 @@ class WireGuest:
         return data, self._http2.receive_data(data)
 
     async def _flush(self) -> None:
-        await self._socket.send(self._http2.data_to_send())
+        unsent = memoryview(self._http2.data_to_send())
+        while unsent:
+            unsent = unsent[await self._socket.send(unsent) :]
 
 
 @asynccontextmanager
@@ -256,3 +258,17 @@ async def test_many_short_calls_and_events_are_no_flood() -> None:
                 nursery.start_soon(session.ping)
                 await guest.wake()
                 await guest.reply(stream, v1.PingReply())
+
+
+async def test_a_long_frame_is_no_flood_before_all_of_it_has_come() -> None:
+    async with wire_guest() as (session, guest):
+        replies: list[bytes] = []
+        async with trio.open_nursery() as nursery:
+
+            @nursery.start_soon
+            async def ping() -> None:
+                replies.append((await session.ping()).payload)
+
+            await guest.wake()
+            await guest.reply(1, v1.PingReply(payload=bytes(320_000)))
+        assert replies == [bytes(320_000)]
