@@ -22,7 +22,7 @@ from boxlite.images.layout import host_architecture
 from boxlite.images.limits import Limits
 from boxlite.images.lookup import look_up, match_id
 from boxlite.images.messages import ArchiveFormat, PullPolicy, Sink
-from boxlite.images.naming import new_name, possible_names, stored_name
+from boxlite.images.naming import new_name, possible_names, reads_as_id, stored_name
 from boxlite.images.pulls import Pulls
 from boxlite.images.reference import DEFAULT_TAG, RegistryReference
 from boxlite.images.registry.config import RegistryConfig
@@ -161,6 +161,8 @@ class Library:
 
     async def pull(self, reference: RegistryReference, listener: OnProgress = ignore_progress) -> Digest:
         """Brings the image in, and gives it its name; one pull for all who ask at the same time."""
+        if reads_as_id(reference):
+            raise ImageNotFound(f"{reference} reads as the id of an image, by which no registry gives one: use a name")
         work = partial(self._pull, reference, named=True)
         return await self._pulls.get(str(reference), listener, work)
 

@@ -378,3 +378,15 @@ async def test_what_is_in_no_registry_is_asked_of_none(
     async with open_home(tmp_path, monkeypatch) as home:
         with pytest.raises(InvalidReference, match="is no image of a registry"):
             await home.images.pull(name)
+
+
+async def test_no_registry_is_asked_for_an_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it gave would be called like the image of that id, and come before it."""
+    async with open_home(tmp_path, monkeypatch) as home:
+        home.content.put_layout(tmp_path / "published", put_image(tmp_path / "published", [ONE]), "3f2a9c01")
+        for name in ("sha256:3f2a9c01", f"{HOST}/sha256:3f2a9c01", "docker.io/library/sha512:3f2a9c01"):
+            with pytest.raises(ImageNotFound, match="reads as the id of an image"):
+                await home.images.pull(name)
+            with pytest.raises(ImageNotFound):
+                await home.ref.ask(ResolveImage(parse_registry_reference(name), PullPolicy.ALWAYS))
+        assert home.requests == []
