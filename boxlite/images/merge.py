@@ -90,8 +90,6 @@ class Merge:
         self._mark(_join(path, name))
 
     def _link_target(self, entry: TarEntry) -> Node:
-        if entry.link.startswith(b"/"):
-            raise LayerRejected(f"a hard link to the absolute path {entry.link!r}")
         parts = _split(entry.link)
         found = self._find(parts[:-1]) if parts else None
         target = found[0].entries.get(parts[-1]) if found else None

@@ -72,6 +72,13 @@ class TestOneLayer:
         tree = merged_tree([file(b"\xff\xfe"), file(b"new\nline"), file(b"\x1b[31m")])
         assert set(tree.entries) == {b"\xff\xfe", b"new\nline", b"\x1b[31m"}
 
+    def test_a_hard_link_to_an_absolute_path_starts_at_the_root_of_the_image(self) -> None:
+        """As kaniko writes them."""
+        tree = merged_tree([file(b"bin/a", b"1")], [symlink(b"s", b"bin"), hard_link(b"b", b"/s/a")])
+        folder = tree.entries[b"bin"]
+        assert isinstance(folder, Directory)
+        assert tree.entries[b"b"] is folder.entries[b"a"]
+
     def test_a_hard_link_is_the_same_node(self) -> None:
         tree = merged_tree([file(b"a", b"1"), hard_link(b"b", b"./a"), symlink(b"s", b"a"), hard_link(b"t", b"s")])
         assert tree.entries[b"a"] is tree.entries[b"b"]
@@ -173,7 +180,8 @@ class TestHostileLayers:
             (symlink(b"../evil", b"x"), "climbs"),
             (file(b"../.wh.evil"), "climbs"),
             (hard_link(b"a", b"../../etc/shadow"), "climbs"),
-            (hard_link(b"a", b"/etc/shadow"), "absolute"),
+            (hard_link(b"a", b"/etc/shadow"), "does not exist"),
+            (hard_link(b"a", b"/../known/file"), "climbs"),
             (hard_link(b"a", b"missing"), "does not exist"),
             (hard_link(b"a", b"known/missing"), "does not exist"),
             (hard_link(b"a", b"known/.wh.file"), "does not exist"),
