@@ -37,10 +37,15 @@ def new_name(text: str, config: RegistryConfig) -> str:
     if reference.digest is not None:
         raise InvalidReference(f"{text!r} has a digest, which no image can be given: use NAME[:TAG]")
     full = candidates(reference, config)[0]
-    if full.repository.removeprefix("library/") in _ALGORITHMS:
+    if reads_as_id(full):
         # Names come before ids, so that it could stand for another image than the one of that id.
         raise InvalidReference(f"{text!r} reads as the id of an image, and so cannot be the name of one")
     return stored_name(full)
+
+
+def reads_as_id(reference: RegistryReference) -> bool:
+    """Whether it is a name such as `sha256:3f2a9c`, which no image of a store may have."""
+    return reference.repository.removeprefix("library/") in _ALGORITHMS
 
 
 def id_digits(text: str) -> str | None:

@@ -330,6 +330,9 @@ async def test_archives_come_and_go_by_name(tmp_path: Path, monkeypatch: pytest.
             await home.images.save([], tmp_path / "c.tar")
         with pytest.raises(InvalidOptions, match="docker-archive, oci-archive, oci"):
             await home.images.save(["other"], tmp_path / "c.tar", format="zip")
+        for place, reason in ((tmp_path, "is a directory"), (tmp_path / "none/c.tar", "no directory")):
+            with pytest.raises(InvalidOptions, match=reason):
+                await home.images.save(["other"], place)
         assert not (tmp_path / "c.tar").exists()
         # The image that was loaded can boot as any other can.
         prepared = await home.ref.ask(Prepare(parse_registry_reference("other")))
@@ -375,3 +378,15 @@ async def test_what_is_in_no_registry_is_asked_of_none(
     async with open_home(tmp_path, monkeypatch) as home:
         with pytest.raises(InvalidReference, match="is no image of a registry"):
             await home.images.pull(name)
+
+
+async def test_no_registry_is_asked_for_an_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it gave would be called like the image of that id, and come before it."""
+    async with open_home(tmp_path, monkeypatch) as home:
+        home.content.put_layout(tmp_path / "published", put_image(tmp_path / "published", [ONE]), "3f2a9c01")
+        for name in ("sha256:3f2a9c01", f"{HOST}/sha256:3f2a9c01", "docker.io/library/sha512:3f2a9c01"):
+            with pytest.raises(ImageNotFound, match="reads as the id of an image"):
+                await home.images.pull(name)
+            with pytest.raises(ImageNotFound):
+                await home.ref.ask(ResolveImage(parse_registry_reference(name), PullPolicy.ALWAYS))
+        assert home.requests == []
