@@ -14,7 +14,6 @@ from typing import Final, NoReturn, Protocol
 import attrs
 
 from vmm_ffi.krun_library import INSTALL, Krun, KrunError, package_of, version_of
-from vmm_ffi.libraries import library_directories
 from vmm_ffi.spec import InstanceSpec, PortSpec, ProxyKind
 from vmm_ffi.vmm import Needs, Vmm, VmmError, VmmInstance
 
@@ -172,6 +171,9 @@ class KrunInstance(VmmInstance):
     @property
     def needs(self) -> Needs:
         """See `VmmInstance`."""
+        # Loaded where it is needed: the program in the jail has no use for it, nor time.
+        from vmm_ffi.libraries import library_directories
+
         return Needs(
             read_only=(
                 _python(),
@@ -195,7 +197,7 @@ class KrunVmm(Vmm):
         if spec.library is None:
             raise VmmError(f"no libkrun was named: {INSTALL}")
         if spec.shares:
-            # It looks up whatever name a guest gives it, ".." too, in a process that has much else to find.
+            # It looks up whatever name a guest gives it, ".." and "/" too, and takes a /proc to do so: docs/volumes.md.
             raise VmmError("libkrun does not hold a guest to what is shared with it: use the engine qemu for volumes")
         if spec.incoming or spec.memory_file is not None:
             raise VmmError("libkrun saves and restores no machines: use the engine qemu for templates")
