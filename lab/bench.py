@@ -17,7 +17,7 @@ from benchmarks.peers import alpine
 from benchmarks.samples import median
 from boxlite.images.workspace import open_workspace
 from lab.contents import CHECKOUT
-from lab.errors import LabUnavailable
+from lab.errors import LabLost, LabUnavailable
 from lab.machine import OuterMachine, open_machine
 from lab.preparation import environment, prepare
 
@@ -91,9 +91,14 @@ async def bench(cache: Path, names: Iterable[str], rounds: int) -> dict[str, dic
     for number in range(rounds):
         for contestant in chosen if number % 2 == 0 else reversed(chosen):
             sys.stderr.write(f"round {number + 1}: {contestant.name}\n")
-            async with open_machine(spec) as machine:
-                for name, values in (await _measure(machine, contestant, cache)).items():
-                    figures[contestant.name].setdefault(name, []).append(median(values))
+            try:
+                async with open_machine(spec) as machine:
+                    measured = await _measure(machine, contestant, cache)
+            except LabLost as error:
+                sys.stderr.write(f"{contestant.name}: {error}\n")
+                continue
+            for name, values in measured.items():
+                figures[contestant.name].setdefault(name, []).append(median(values))
     return figures
 
 

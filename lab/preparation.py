@@ -19,6 +19,7 @@ from boxlite.images.reference import parse_reference
 from boxlite.runtime.layout import Home
 from boxlite.vmm.engines import choose_engine
 from boxlite.vmm.facts import gather_facts
+from boxlite.vmm.kernel import ensure_kernel
 from lab import contents
 from lab.disks import ensure_disk
 from lab.init import init_script
@@ -50,10 +51,13 @@ async def prepare(cache: Path, more: Iterable[Path] = ()) -> InstanceSpec:
     Raises `LabUnavailable`, or the `BoxliteError` of what is missing: QEMU, a kernel, or the guest's parts.
     """
     home = Home(inner_home(cache))
-    for directory in (cache, home.disks, home.builtin):
+    for directory in (cache, home.disks, home.builtin, home.kernels):
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    choice = choose_engine(await gather_facts(), VmmKind.QEMU)
+    facts = await gather_facts()
+    choice = choose_engine(facts, VmmKind.QEMU)
     kernel = await ensure_outer_kernel(cache)
+    if facts.kernel_library is not None:
+        await ensure_kernel(home.kernels, facts.kernel_library)
     await _prepare_boxes(home)
     await _compile()
     busybox = contents.busybox()
@@ -64,7 +68,7 @@ async def prepare(cache: Path, more: Iterable[Path] = ()) -> InstanceSpec:
     script = init_script(busybox=os.fspath(busybox), python=python, runner=os.fspath(runner), disks=disks)
     trees = (
         ("root", lambda: contents.system(script)),
-        ("home", lambda: contents.home([home.disks, home.builtin])),
+        ("home", lambda: contents.home([home.disks, home.builtin, home.kernels])),
         ("checkout", contents.checkout),
         *([("more", lambda: contents.files(directories))] if directories else []),
     )

@@ -1,16 +1,21 @@
-"""The libkrun engine: the shim loads the library, and becomes the virtual machine by a call that does not return."""
+"""The libkrun engine: a process loads the library, and becomes the virtual machine by a call that does not return."""
 
 from __future__ import annotations
 
+import importlib.util
+import json
 import os
+import sys
+import sysconfig
 from collections.abc import Callable
+from functools import cache
 from typing import Final, NoReturn, Protocol
 
 import attrs
 
-from vmm_ffi.krun_library import INSTALL, Krun, KrunError, version_of
+from vmm_ffi.krun_library import INSTALL, Krun, KrunError, package_of, version_of
 from vmm_ffi.spec import InstanceSpec, PortSpec, ProxyKind
-from vmm_ffi.vmm import Vmm, VmmError, VmmInstance
+from vmm_ffi.vmm import Needs, Vmm, VmmError, VmmInstance
 
 MAX_CPUS: Final = 255
 """What fits into the call's argument."""
@@ -22,6 +27,19 @@ _NET_FLAG_VFKIT = 1
 _NET_FEATURES = 0
 _LOG_ERRORS, _LOG_STYLE_NEVER, _LOG_WITHOUT_ENVIRONMENT = 1, 2, 1
 _STDOUT = 1
+
+_BASE = {"base": sys.base_prefix, "platbase": sys.base_exec_prefix}
+"""Where Python's own modules are, for one in a virtual environment too."""
+
+_MODULES = ("vmm_ffi", "attr", "attrs", "cffi", "_cffi_backend", "pycparser")
+"""What `vmm_ffi.krun_program` is made of, besides Python itself."""
+
+_START = """
+import json, sys
+sys.path += json.loads(sys.argv[1])
+from vmm_ffi.krun_program import main
+main(sys.argv[2])
+"""
 
 _KERNEL_ARGUMENTS = (
     "console=hvc0",
@@ -110,11 +128,10 @@ def _port(krun: Library, context: int, port: PortSpec) -> None:
 
 def _console(krun: Library, context: int) -> None:
     """The console goes to standard output, where it is a pipe."""
-    if krun.has("krun_set_console_output"):
-        # Of versions that have a console unless they are told otherwise.
-        krun.call("krun_set_console_output", context, f"/proc/self/fd/{_STDOUT}")
-    else:
-        krun.call("krun_add_virtio_console_default", context, -1, _STDOUT, _STDOUT)
+    if krun.has("krun_disable_implicit_console"):
+        # Of versions that have a console unless they are told otherwise: to that one's output a path leads at best.
+        krun.call("krun_disable_implicit_console", context)
+    krun.call("krun_add_virtio_console_default", context, -1, _STDOUT, _STDOUT)
 
 
 def _require(krun: Library, feature: int, what: str) -> None:
@@ -124,32 +141,81 @@ def _require(krun: Library, feature: int, what: str) -> None:
 
 @attrs.frozen
 class KrunInstance(VmmInstance):
-    """A virtual machine that this process will be."""
+    """A virtual machine that this process will be, or a Python that has nothing else in it."""
 
-    krun: Krun
-    context: int
+    spec: InstanceSpec
+    library: str
+
+    def describe(self) -> tuple[Krun, int]:
+        """Loads the library into this process, and describes the machine to it; with the context to enter.
+
+        Raises `VmmError`.
+        """
+        _log(f"{self.library}, {version_of(self.library)}")
+        krun = Krun(self.library, _log)
+        return krun, configure(krun, self.spec, _log)
 
     def enter(self) -> NoReturn:
-        """Raises `KrunError` where the library returns, which it does only where it cannot begin."""
-        self.krun.call("krun_start_enter", self.context)
-        raise KrunError(f"krun_start_enter came back ({self.krun})")
+        """Raises `VmmError`, also where the library returns, which it does only where it cannot begin."""
+        krun, context = self.describe()
+        krun.call("krun_start_enter", context)
+        raise KrunError(f"krun_start_enter came back ({krun})")
+
+    @property
+    def command(self) -> list[str]:
+        """See `VmmInstance`: a Python without its user's settings and packages."""
+        folders = sorted({os.path.dirname(path) for path in _module_paths()})
+        description = json.dumps(self.spec.to_json())
+        return [_python(), "-I", "-S", "-B", "-c", _START, json.dumps(folders), description]
+
+    @property
+    def needs(self) -> Needs:
+        """See `VmmInstance`."""
+        # Loaded where it is needed: the program in the jail has no use for it, nor time.
+        from vmm_ffi.libraries import library_directories
+
+        return Needs(
+            read_only=(
+                _python(),
+                *dict.fromkeys(sysconfig.get_path(name, vars=_BASE) for name in ("stdlib", "platstdlib")),
+                *library_directories(_python()),
+                *_module_paths(),
+                self.library,
+                *map(str, package_of(self.library)),
+                self.spec.kernel,
+            ),
+            # libkrun says better that it is not there.
+            devices=("/dev/kvm",) if os.path.exists("/dev/kvm") else (),
+        )
 
 
 class KrunVmm(Vmm):
     """Runs virtual machines with libkrun, on KVM."""
 
     def create(self, spec: InstanceSpec) -> KrunInstance:
-        """Loads the library into this process; raises `VmmError`."""
+        """Raises `VmmError` for what libkrun cannot be, or could not be held to."""
         if spec.library is None:
             raise VmmError(f"no libkrun was named: {INSTALL}")
         if spec.shares:
-            # It looks up whatever name a guest gives it, ".." too, in a process that has much else to find.
+            # It looks up whatever name a guest gives it, ".." and "/" too, and takes a /proc to do so: docs/volumes.md.
             raise VmmError("libkrun does not hold a guest to what is shared with it: use the engine qemu for volumes")
         if spec.incoming or spec.memory_file is not None:
             raise VmmError("libkrun saves and restores no machines: use the engine qemu for templates")
-        _log(f"{spec.library}, {version_of(spec.library)}")
-        krun = Krun(spec.library, _log)
-        return KrunInstance(krun, configure(krun, spec, _log))
+        return KrunInstance(spec, spec.library)
+
+
+@cache
+def _python() -> str:
+    """The interpreter itself, where a virtual environment's has links to it."""
+    return os.path.realpath(getattr(sys, "_base_executable", sys.executable))
+
+
+@cache
+def _module_paths() -> tuple[str, ...]:
+    """A file for each module, or the directory of a package."""
+    found = (importlib.util.find_spec(name) for name in _MODULES)
+    origins = [spec.origin for spec in found if spec is not None and spec.origin is not None]
+    return tuple(os.path.dirname(path) if path.endswith("/__init__.py") else path for path in origins)
 
 
 def _log(line: str) -> None:

@@ -28,7 +28,7 @@ int32_t krun_add_net_unixstream(uint32_t ctx_id, const char *c_path, int fd, uin
 int32_t krun_add_net_unixgram(uint32_t ctx_id, const char *c_path, int fd, uint8_t *const c_mac, uint32_t features,
                               uint32_t flags);
 int32_t krun_add_disk(uint32_t ctx_id, const char *block_id, const char *disk_path, bool read_only);
-int32_t krun_set_console_output(uint32_t ctx_id, const char *c_filepath);
+int32_t krun_disable_implicit_console(uint32_t ctx_id);
 int32_t krun_add_virtio_console_default(uint32_t ctx_id, int input_fd, int output_fd, int err_fd);
 int32_t krun_has_feature(uint64_t feature);
 int32_t krun_get_max_vcpus(void);
@@ -62,9 +62,15 @@ def version_of(path: str) -> str:
     named = _VERSION.search(real.name)
     if named is not None:
         return f"version {named[1]}"
-    for information in sorted(real.parents[1].glob("smolmachines-*.dist-info") if len(real.parents) > 1 else ()):
+    for information in package_of(path):
         return information.name.removesuffix(".dist-info").replace("-", " ")
     return "of unknown version"
+
+
+def package_of(path: str) -> list[Path]:
+    """What its package says of itself, where the library came with one: a directory."""
+    real = Path(os.path.realpath(path))
+    return sorted(real.parents[1].glob("smolmachines-*.dist-info") if len(real.parents) > 1 else ())
 
 
 class Krun:

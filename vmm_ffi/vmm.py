@@ -29,11 +29,11 @@ class VmmInstance(ABC):
 
     @property
     def command(self) -> Sequence[str]:
-        """The program that becomes the machine, by its absolute path, and its arguments.
+        """The program that becomes the machine inside a jail, by its absolute path, and its arguments.
 
-        Raises `VmmError` where it is this process that becomes the machine, and no program.
+        Raises `VmmError` for an engine that has none.
         """
-        raise VmmError("this engine begins in the process that prepares it, and so has no namespaces of its own")
+        raise VmmError("this engine has no program of its own, and so no namespaces")
 
     @property
     def needs(self) -> Needs:

@@ -23,6 +23,8 @@ GUEST_GRACE = 5.0
 """Seconds after a command's timeout in which the guest must have reported it; then the host decides alone."""
 
 _MAX_OFFSET = 1 << 62
+_MAX_NEWS = 16
+"""Events without a byte of output that one call may bring, of which a start, two gaps and two ends are sensible."""
 
 
 @final
@@ -66,6 +68,8 @@ class Following:
         self._told = start is None
         self._asked = False
         """Whether the newest call asked for a command that the guest may know, and did not start it."""
+        self._news = 0
+        """Events without output in the newest call."""
         self._may_skip: set[ByteStream] = set()
         self._time_limit = inf if timeout is None else timeout + GUEST_GRACE
         self._due = inf
@@ -124,7 +128,7 @@ class Following:
     async def _follow_on(self, session: GuestSession) -> None:
         credit = v1.Credit(stdout_limit=self.stdout.credit, stderr_limit=self.stderr.credit)
         self.clock.reach("sent")
-        self._asked = self._told
+        self._asked, self._news = self._told, 0
         if self._start is not None and not self._told:
             self._told = True
             self._start.credit = credit
@@ -151,6 +155,10 @@ class Following:
             self._patience.deadline = max(self._due, trio.current_time() + GUEST_GRACE)
 
     def _take(self, event: v1.ExecEvent) -> None:
+        if event.output is None or not event.output.data:
+            self._news += 1
+            if self._news > _MAX_NEWS:
+                raise ValueError("events without end that say nothing")
         if event.output is not None:
             self._take_output(event.output)
         elif event.started is not None:

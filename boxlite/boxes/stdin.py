@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 CHUNK = 64 * 1024
 
 KEPT = 512 * 1024
-"""Bytes that are kept to be sent again: more than can be on their way, which is a window of 256 KiB and one chunk."""
+"""Bytes that are kept to be sent again: no fewer than can be on their way, which is one chunk and the agent's window of
+448 KiB (`guest.agent.rpc.connection.STREAM_WINDOW`), frames' headers included."""
 
 
 @final

@@ -38,7 +38,8 @@ def report(error: BaseException, *, debug: bool) -> int:
     status = status_of(causes)
     if status == FAILURE:
         if debug or any(_is_bug(cause) for cause in causes):
-            traceback.print_exception(error)
+            told = "".join(traceback.format_exception(error))
+            click.echo(printable(told.encode(errors="backslashreplace")), err=True, nl=False)
         for message in dict.fromkeys(describe(cause) for cause in causes):
             complain(message)
     return status

@@ -28,7 +28,7 @@ async def prepare(
     async with trio.open_nursery() as nursery:
         nursery.start_soon(prepare_host, runtime, home, stage)
         if isinstance(reference, RegistryReference):
-            await _bring_in(runtime, image, stage, pull)
+            await bring_in(runtime, image, stage, pull)
         with stage(f"preparing {image}"):
             return await runtime.prepare(image)
 
@@ -40,7 +40,8 @@ async def prepare_host(runtime: boxlite.Runtime, home: Home, stage: Stage) -> No
         await ensure_guest_root(home.builtin)
 
 
-async def _bring_in(runtime: boxlite.Runtime, image: str, stage: Stage, pull: str) -> None:
+async def bring_in(runtime: boxlite.Runtime, image: str, stage: Stage, pull: str) -> None:
+    """Pulls an image of a registry where `pull` says so. Raises an `ImageError`, `StorageFull` and OSError."""
     if pull != "always":
         try:
             await runtime.images.get(image)

@@ -9,7 +9,7 @@ from typing import TypeVar, final
 
 from actors import ActorRef, Message
 from boxlite.boxes.box import ask
-from boxlite.errors import InvalidOptions
+from boxlite.errors import InvalidOptions, InvalidReference
 from boxlite.images.messages import (
     ArchiveFormat,
     GetImage,
@@ -25,7 +25,7 @@ from boxlite.images.messages import (
     Sink,
     TagImage,
 )
-from boxlite.images.reference import parse_registry_reference
+from boxlite.images.reference import RegistryReference, parse_reference
 from boxlite.images.registry.progress import OnProgress, ignore_progress
 from boxlite.images.store.records import ImageDetails, ImageInfo, Removed
 
@@ -51,7 +51,11 @@ class Images:
         Raises `InvalidReference`, `ImageNotFound`, `AuthenticationFailed`, `RegistryUnavailable` or another
         `ImageError`, `StorageFull`, or OSError.
         """
-        return await self._ask(PullImage(parse_registry_reference(name.removeprefix("docker://")), on_progress))
+        reference = parse_reference(name)
+        if not isinstance(reference, RegistryReference):
+            # Docker Hub may have a `builtin/python`, too, which is somebody else's.
+            raise InvalidReference(f"{reference} is no image of a registry: it is here, and need not be pulled")
+        return await self._ask(PullImage(reference, on_progress))
 
     async def list(self) -> tuple[ImageInfo, ...]:
         """All images, in the order in which they came."""

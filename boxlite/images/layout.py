@@ -27,6 +27,7 @@ from boxlite.images.schema import (
     get_string_map,
     get_strings,
     parse_object,
+    shown,
 )
 
 TAG = "org.opencontainers.image.ref.name"
@@ -85,7 +86,7 @@ def find_image(layout: Path, tag: str | None, architecture: str) -> LayoutImage:
     where = f"{layout}/oci-layout"
     version = get_string(parse_object(read_layout_file(layout, "oci-layout"), where), "imageLayoutVersion", where)
     if not version.startswith("1."):
-        raise UnsupportedImage(f"{layout} is an OCI image layout of version {version}; version 1 is supported")
+        raise UnsupportedImage(f"{layout} is an OCI image layout of version {shown(version)}; version 1 is supported")
     where = f"{layout}/index.json"
     index = parse_object(read_layout_file(layout, "index.json"), where)
     chosen = parse_descriptor(_choose_tag(get_objects(index, "manifests", where), tag, layout), where)
@@ -124,7 +125,9 @@ def read_image(layout: Path, manifest: Descriptor, architecture: str | None) -> 
     document = parse_object(read_json_blob(layout, config), where)
     made_for = Platform(get_string(document, "os", where), get_string(document, "architecture", where))
     if architecture is not None and made_for != Platform("linux", architecture):
-        raise UnsupportedImage(f"the image in {layout} is for {made_for}; this machine runs linux/{architecture}")
+        raise UnsupportedImage(
+            f"the image in {layout} is for {shown(str(made_for))}; this machine runs linux/{architecture}"
+        )
     diff_ids = get_strings(get_object(document, "rootfs", where), "diff_ids", where)
     if len(diff_ids) != len(layers):
         raise ImageDamaged(f"{where} names {len(diff_ids)} layers, its manifest {len(layers)}")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import secrets
 from collections import Counter
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Final, Protocol, final
+from typing import Final, Literal, Protocol, final
 
 import attrs
 import trio
@@ -21,7 +22,7 @@ from boxlite.images.layout import host_architecture
 from boxlite.images.limits import Limits
 from boxlite.images.lookup import look_up, match_id
 from boxlite.images.messages import ArchiveFormat, PullPolicy, Sink
-from boxlite.images.naming import new_name, possible_names, stored_name
+from boxlite.images.naming import new_name, possible_names, reads_as_id, stored_name
 from boxlite.images.pulls import Pulls
 from boxlite.images.reference import DEFAULT_TAG, RegistryReference
 from boxlite.images.registry.config import RegistryConfig
@@ -160,6 +161,8 @@ class Library:
 
     async def pull(self, reference: RegistryReference, listener: OnProgress = ignore_progress) -> Digest:
         """Brings the image in, and gives it its name; one pull for all who ask at the same time."""
+        if reads_as_id(reference):
+            raise ImageNotFound(f"{reference} reads as the id of an image, by which no registry gives one: use a name")
         work = partial(self._pull, reference, named=True)
         return await self._pulls.get(str(reference), listener, work)
 
@@ -305,16 +308,37 @@ async def _send(chunks: Iterator[bytes], sink: Sink) -> None:
 
 
 async def _write_file(chunks: Iterator[bytes], target: Path) -> None:
-    """The file is whole, or as it was before."""
-    temporary = target.with_name(f".{target.name}.unfinished")
+    """The file is whole, or as it was before. A pipe or a device is written to, and stays what it is."""
+    file = await trio.to_thread.run_sync(_file_of, target)
+    if file is None:
+        await _write(chunks, target, "wb")
+        return
+    target = file
+    temporary = target.with_name(f".{target.name[:200]}.{secrets.token_hex(8)}.unfinished")
     try:
-        with storage_errors(f"the archive {target}"):
-            async with await trio.open_file(temporary, "wb") as file:
-
-                async def write(chunk: bytes) -> None:
-                    await file.write(chunk)
-
-                await _send(chunks, write)
-            temporary.rename(target)
+        await _write(chunks, temporary, "xb")
+        temporary.rename(target)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+async def _write(chunks: Iterator[bytes], target: Path, mode: Literal["wb", "xb"]) -> None:
+    with storage_errors(f"the archive {target}"):
+        async with await trio.open_file(target, mode) as file:
+
+            async def write(chunk: bytes) -> None:
+                await file.write(chunk)
+
+            await _send(chunks, write)
+
+
+def _file_of(target: Path) -> Path | None:
+    """The file to write, which a link there leads to; None for what is none. Raises `InvalidOptions`."""
+    if target.exists() and not target.is_file():
+        if target.is_dir():
+            raise InvalidOptions(f"{target} is a directory: name a file in it")
+        return None
+    file = target.resolve()
+    if not file.parent.is_dir():
+        raise InvalidOptions(f"there is no directory {file.parent} to write {file.name} to: make it first")
+    return file

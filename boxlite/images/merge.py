@@ -26,6 +26,8 @@ MAX_SYMLINKS = 40
 _MAX_STEPS = 4096
 """Names that one path may stand for after its symbolic links are followed."""
 
+_XATTR_OVERHEAD = 128
+"""Bytes of memory, besides those of its name and value."""
 _KEPT_XATTRS = (b"user.", b"trusted.", b"security.")
 # The image becomes a lower layer of an overlay in the guest, where these would speak to the kernel.
 _DROPPED_XATTRS = (b"user.overlay.", b"trusted.overlay.")
@@ -54,7 +56,7 @@ class Merge:
         """
         self._upper = set()
         for entry in entries:
-            self._count()
+            self._count(_weight(entry))
             try:
                 self._apply(entry)
             except LayerRejected as error:
@@ -88,8 +90,6 @@ class Merge:
         self._mark(_join(path, name))
 
     def _link_target(self, entry: TarEntry) -> Node:
-        if entry.link.startswith(b"/"):
-            raise LayerRejected(f"a hard link to the absolute path {entry.link!r}")
         parts = _split(entry.link)
         found = self._find(parts[:-1]) if parts else None
         target = found[0].entries.get(parts[-1]) if found else None
@@ -185,10 +185,16 @@ class Merge:
             raise LayerRejected(f"more than {self._limits.depth} directories deep")
         return directories[-1], b"/".join(names)
 
-    def _count(self) -> None:
-        self._entries += 1
+    def _count(self, weight: int = 1) -> None:
+        self._entries += weight
         if self._entries > self._limits.entries:
             raise LayerRejected(f"the image has more than {self._limits.entries} entries")
+
+
+def _weight(entry: TarEntry) -> int:
+    """As how many entries it counts: one for each KiB of memory that it may take, and else a bomb would be in them."""
+    xattrs = sum(_XATTR_OVERHEAD + len(name) + len(value) for name, value in entry.xattrs.items())
+    return 1 + (len(entry.name) + len(entry.link) + xattrs) // 1024
 
 
 def _split(name: bytes) -> list[bytes]:

@@ -11,6 +11,7 @@ from boxlite.errors import InvalidReference
 from boxlite.images.reference import DOCKER_HUB, RegistryReference, parse_registry_reference
 from boxlite.images.registry.config import RegistryConfig, candidates
 
+_ALGORITHMS: Final = ("sha256", "sha512")
 _DIGITS: Final = re.compile(r"sha256:[0-9a-f]{1,64}|[0-9a-f]{4,64}")
 
 
@@ -35,7 +36,16 @@ def new_name(text: str, config: RegistryConfig) -> str:
     reference = parse_registry_reference(text)
     if reference.digest is not None:
         raise InvalidReference(f"{text!r} has a digest, which no image can be given: use NAME[:TAG]")
-    return stored_name(candidates(reference, config)[0])
+    full = candidates(reference, config)[0]
+    if reads_as_id(full):
+        # Names come before ids, so that it could stand for another image than the one of that id.
+        raise InvalidReference(f"{text!r} reads as the id of an image, and so cannot be the name of one")
+    return stored_name(full)
+
+
+def reads_as_id(reference: RegistryReference) -> bool:
+    """Whether it is a name such as `sha256:3f2a9c`, which no image of a store may have."""
+    return reference.repository.removeprefix("library/") in _ALGORITHMS
 
 
 def id_digits(text: str) -> str | None:

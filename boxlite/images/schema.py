@@ -7,11 +7,13 @@ images are made, writes `null` for what is empty, so that counts as missing.
 from __future__ import annotations
 
 import json
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from boxlite.errors import ImageDamaged
 
 Object: TypeAlias = dict[str, Any]
+
+_MAX_SHOWN: Final = 100
 
 
 def parse_object(data: bytes, where: str) -> Object:
@@ -45,7 +47,7 @@ def get_string(parent: Object, key: str, where: str, default: str | None = None)
     """`default` where it is missing; required where that is None."""
     value = _get(parent, key, str, where)
     if value is not None:
-        return _text(value, f"{where}: {key}")
+        return _text(value, f"{where}: {shown(key)}")
     if default is None:
         raise ImageDamaged(f"{where} has no {key}")
     return default
@@ -54,7 +56,7 @@ def get_string(parent: Object, key: str, where: str, default: str | None = None)
 def get_string_map(parent: Object, key: str, where: str) -> dict[str, str]:
     """Empty where it is missing."""
     return {
-        _text(name, where): get_string(get_object(parent, key, where), name, f"{where}: {key}", "")
+        _text(name, where): get_string(get_object(parent, key, where), name, f"{where}: {shown(key)}", "")
         for name in get_object(parent, key, where)
     }
 
@@ -68,10 +70,15 @@ def get_size(parent: Object, key: str, where: str) -> int:
     return size
 
 
+def shown(text: str) -> str:
+    """Text of a document as a message may have it: short, on its line, and without what drives a terminal."""
+    return text if text.isprintable() and len(text) <= _MAX_SHOWN else ascii(text[:_MAX_SHOWN])
+
+
 def _get(parent: Object, key: str, kind: type, where: str) -> Any:
     value = parent.get(key)
     if value is not None and not isinstance(value, kind):
-        raise ImageDamaged(f"{where}: {key} has the wrong type")
+        raise ImageDamaged(f"{where}: {shown(key)} has the wrong type")
     return value
 
 

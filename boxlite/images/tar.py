@@ -19,7 +19,10 @@ from boxlite.errors import ImageDamaged, UnsupportedImage
 
 BLOCK = 512
 MAX_EXTENSION = 2**20
-"""The most bytes of a pax header or long name; Go's archive/tar, which Docker uses, has the same limit."""
+"""The most bytes of a pax header or long name; Go's archive/tar, which Docker uses, has the same limit. Here it is for
+all of an entry together, and each counts as a block at least: any number of them may precede an entry."""
+_MAX_GLOBAL = 64 * 2**10
+"""Of the pax headers that hold for all entries, which are copied for each."""
 
 
 class TarKind(enum.Enum):
@@ -78,6 +81,7 @@ def read_tar(fd: int, start: int, end: int) -> Iterator[TarEntry]:
     position = start
     global_records: dict[bytes, bytes] = {}
     records: dict[bytes, bytes] = {}
+    extended = 0
     while position < end:
         header = _read(fd, position, BLOCK, end)
         if header == _ZEROS:
@@ -91,19 +95,22 @@ def read_tar(fd: int, start: int, end: int) -> Iterator[TarEntry]:
         typeflag = fields[7]
         if typeflag in (_PAX, _PAX_GLOBAL, _GNU_LONG_NAME, _GNU_LONG_LINK):
             size = _size(fields[4])
-            if size > MAX_EXTENSION:
-                raise ImageDamaged(f"an extension header of {size} bytes; {MAX_EXTENSION} are allowed")
+            extended += max(size, BLOCK)
+            if extended > MAX_EXTENSION:
+                raise ImageDamaged(f"extension headers of {extended} bytes; {MAX_EXTENSION} are allowed")
             data = _read(fd, position, size, end)
             position += _padded(size)
             if typeflag == _PAX:
                 records |= _pax_records(data)
             elif typeflag == _PAX_GLOBAL:
                 global_records |= _pax_records(data)
+                if sum(len(key) + len(value) for key, value in global_records.items()) > _MAX_GLOBAL:
+                    raise ImageDamaged(f"global pax headers of more than {_MAX_GLOBAL} bytes")
             else:
                 records[b"path" if typeflag == _GNU_LONG_NAME else b"linkpath"] = data.split(b"\0", 1)[0]
             continue
         entry = _entry(fields, global_records | records, position)
-        records = {}
+        records, extended = {}, 0
         if entry.size > end - position:
             raise ImageDamaged(f"entry {entry.name!r} claims {entry.size} bytes, but the archive ends before")
         yield entry

@@ -43,11 +43,19 @@ _FRAME = 320 << 10
 """Longest frame that a guest may send, in bytes: one for a message with a chunk of output, where 16 KiB is the default
 (RFC 9113, 6.5.2)."""
 
-_ANSWERS = 64 << 10
-_DATA_PER_ANSWER = 64
-"""Bytes that a guest can make this side write by itself, as it acknowledges settings, pings and data: so many, and one
-for each so many bytes of data. An honest one asks for a thousandth of that; one that went on, and took none of the
-answers, would fill the host's memory."""
+_SLICE = 64 << 10
+"""Bytes that are looked at before it is known whether more of the kind are welcome."""
+
+_FREE = 1 << 20
+_EACH_CALL = 16 << 10
+_FRAMES_PER_DATA = 4
+_DATA_PER_FRAMES = 64
+"""What a guest sends beside data, frames' headers included: so many bytes, so many for each call, so many for each byte
+of data that it sends, and one for so many that it is sent. An honest one needs a third of that. Frames cost the host
+more than the guest, and where the guest takes no answer, pings and settings cost it memory; no window limits them."""
+
+_TURN = 32
+"""Reads of one stream that may follow each other without a turn for the others."""
 
 _log = logging.getLogger(__name__)
 
@@ -93,10 +101,10 @@ class _GuardedProtocol(H2Protocol):
     ) -> None:
         super().__init__(handler, config, h2_config)
         self._on_lost = on_lost
-        self._answers = 0
+        self._received = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._bundling = bundling = _BundlingTransport(cast(asyncio.Transport, transport))
+        bundling = _BundlingTransport(cast(asyncio.Transport, transport))
         super().connection_made(bundling)
         http2 = self.connection._connection
         http2.encoder = _PlainEncoder()
@@ -108,16 +116,24 @@ class _GuardedProtocol(H2Protocol):
         self.processor = _ObservedProcessor(self.handler, self.connection, self._on_lost)
 
     def data_received(self, data: bytes) -> None:
-        before = self._bundling.written
-        try:
-            super().data_received(data)
-        except Exception:
-            _log.debug("the guest broke HTTP/2", exc_info=True)
-            self.processor.close("the guest broke HTTP/2")
-            return
-        self._answers += self._bundling.written - before
-        if self._answers > _ANSWERS + self.connection.data_received // _DATA_PER_ANSWER:
-            self.processor.close("the guest asked for answers without end")
+        for begin in range(0, len(data), _SLICE):
+            piece = data[begin : begin + _SLICE]
+            try:
+                super().data_received(piece)
+            except Exception:
+                _log.debug("the guest broke HTTP/2", exc_info=True)
+                self.processor.close("the guest broke HTTP/2")
+                return
+            self._received += len(piece)
+            if self._is_flooded():
+                self.processor.close("the guest sent frames without end that carry nothing")
+                return
+
+    def _is_flooded(self) -> bool:
+        connection = self.connection
+        welcome = _FREE + _EACH_CALL * connection.streams_started
+        welcome += connection.data_received * _FRAMES_PER_DATA + connection.data_sent // _DATA_PER_FRAMES
+        return self._received - connection.data_received > welcome
 
 
 class _BundlingTransport(asyncio.Transport):
@@ -125,8 +141,6 @@ class _BundlingTransport(asyncio.Transport):
 
     def __init__(self, transport: asyncio.Transport) -> None:
         super().__init__()
-        self.written = 0
-        """Bytes so far."""
         self._transport = transport
         self._unsent: list[bytes | bytearray | memoryview] = []
 
@@ -135,12 +149,14 @@ class _BundlingTransport(asyncio.Transport):
         if not self._unsent:
             asyncio.get_running_loop().call_soon(self._flush)
         self._unsent.append(data)
-        self.written += len(data)
 
     def close(self) -> None:
-        """Ends the connection after what was written."""
+        """Ends the connection after what can be sent without waiting: a guest that reads nothing must not keep it."""
         self._flush()
-        self._transport.close()
+        if self._transport.get_write_buffer_size():
+            self._transport.abort()
+        else:
+            self._transport.close()
 
     def is_closing(self) -> bool:
         """Whether it was closed, by whatever side."""
@@ -199,6 +215,7 @@ class _GuardedStream(Stream):
     def init_stream(self, stream_id: int, connection: Connection) -> None:
         super().init_stream(stream_id, connection)
         self.buffer = Received(partial(connection.ack, stream_id))
+        self._reads = 0
 
     async def send_request(
         self, headers: list[tuple[str, str]], end_stream: bool = False, *, _processor: EventsProcessor
@@ -209,4 +226,7 @@ class _GuardedStream(Stream):
     async def recv_data(self, size: int) -> bytes:
         if size > MAX_MESSAGE:
             raise StreamTerminatedError(f"the guest announced a message of {size} bytes; {MAX_MESSAGE} are allowed")
+        self._reads += 1
+        if self._reads % _TURN == 0:
+            await asyncio.sleep(0)
         return await super().recv_data(size)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -52,7 +54,7 @@ class ServedSocket:
             while True:
                 await trio.lowlevel.checkpoint()
                 try:
-                    connection.connect(os.fspath(self.path))
+                    _connect(connection, self.path)
                     return connection
                 except BlockingIOError:
                     # Of a Unix socket it says that as many wait to be taken as there is room for (connect(2), EAGAIN).
@@ -60,6 +62,17 @@ class ServedSocket:
         except BaseException:
             connection.close()
             raise
+
+
+def _connect(connection: socket.socket, path: Path) -> None:
+    """Raises ELOOP for a symbolic link: the machine's process makes the socket, and may not lead us to another one."""
+    file = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        if stat.S_ISLNK(os.fstat(file).st_mode):
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), os.fspath(path))
+        connection.connect(f"/proc/self/fd/{file}")
+    finally:
+        os.close(file)
 
 
 @contextmanager

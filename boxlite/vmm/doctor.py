@@ -81,7 +81,7 @@ async def examine(home: Path, *, wanted: VmmKind | None = None, policy: JailPoli
         _program("busybox", "busybox", "apt-get install busybox-static"),
         _memory(),
         _home(home),
-        *_jail(jail, krun=_is_krun(facts, wanted)),
+        *_jail(jail),
         _engine(facts, wanted),
     ]
 
@@ -155,7 +155,7 @@ def _home(home: Path) -> Check:
     return Check("home", ok, os.fspath(home), "" if ok else f"make {existing} a directory that you can write to")
 
 
-def _jail(jail: Jail, *, krun: bool) -> list[Check]:
+def _jail(jail: Jail) -> list[Check]:
     """One a measure, so that nothing is missing in silence."""
     missing_is_fine = jail.policy.preset is not JailPreset.MAXIMUM
     checks = []
@@ -163,20 +163,11 @@ def _jail(jail: Jail, *, krun: bool) -> list[Check]:
         name, reason = f"jail: {measure}", jail.missing.get(measure)
         if reason is not None:
             checks.append(Check(name, missing_is_fine, f"not to be had: {reason}", _JAIL_REMEDIES[measure]))
-        elif measure in jail.taken and krun:
-            checks.append(Check(name, missing_is_fine, "not for machines of libkrun yet", "use the engine qemu"))
         elif measure in jail.taken:
             checks.append(Check(name, True, _JAIL_DETAILS[measure]))
         else:
             checks.append(Check(name, True, f"left out by {jail.policy}"))
     return checks
-
-
-def _is_krun(facts: HostFacts, wanted: VmmKind | None) -> bool:
-    try:
-        return choose_engine(facts, wanted).kind is VmmKind.KRUN
-    except EngineUnavailable:
-        return False
 
 
 def _engine(facts: HostFacts, wanted: VmmKind | None) -> Check:

@@ -12,7 +12,7 @@ import attrs
 
 from boxlite.errors import InvalidOptions, JailUnavailable
 from boxlite.vmm.jail_facts import JailFacts, enable_controllers, gather_jail_facts, sweep_groups
-from vmm_ffi.spec import FIRST_JAIL_UID, JAIL_UIDS, JailSpec, Refusal, VmmKind
+from vmm_ffi.spec import FIRST_JAIL_UID, JAIL_UIDS, JailSpec, Refusal
 
 DEFAULT: Final = "standard"
 
@@ -86,17 +86,9 @@ class Jail:
     bwrap: str | None = None
     cgroup: str | None = None
 
-    def spec(self, box_id: str, kind: VmmKind = VmmKind.QEMU) -> JailSpec | None:
-        """That of one box's machine.
-
-        libkrun begins in the process that prepares it, which no measure is made for yet: `JailUnavailable` where the
-        preset is `MAXIMUM`.
-        """
+    def spec(self, box_id: str) -> JailSpec | None:
+        """That of one box's machine."""
         if not self.taken:
-            return None
-        if kind is VmmKind.KRUN:
-            if self.policy.preset is JailPreset.MAXIMUM:
-                raise JailUnavailable(f"the jail {self.policy} is not to be had for libkrun yet: use the engine qemu")
             return None
         kill = self.policy.preset is JailPreset.MAXIMUM
         return JailSpec(

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import re
+import shutil
 import signal
 import stat
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Final, final
 
@@ -34,6 +37,8 @@ READY: Final = "/ready"
 MONITOR: Final = "/qmp"
 SHARES: Final = "/fs"
 """A machine's Unix sockets, in a directory of its own."""
+
+_DIRECTORY = re.compile(r"[0-9a-f]{12}")
 
 _MAX_FILE = 64 * 1024
 
@@ -125,13 +130,20 @@ async def put_down(record: VmRecord, directory: Path, seconds: float) -> VmExit 
 
 
 def remove_sockets(sockets: str) -> None:
-    """Removes the machine's Unix sockets and the directory that they are in, and nothing else."""
+    """Removes the directory of the machine's sockets, with all that an attacker may have left in it, and nothing else.
+
+    A directory that is not called as they are keeps what it has besides sockets of that name.
+    """
     for name in (AGENT, READY, MONITOR, SHARES):
         path = Path(sockets + name)
         if path.is_socket():
             path.unlink(missing_ok=True)
-    with suppress(OSError):
+    try:
         os.rmdir(sockets)
+    except OSError as error:
+        if error.errno == errno.ENOTEMPTY and _DIRECTORY.fullmatch(os.path.basename(sockets)):
+            # Follows no symbolic link (shutil.rmtree.avoids_symlink_attacks).
+            shutil.rmtree(sockets, ignore_errors=True)
 
 
 def read_record(directory: Path) -> VmRecord | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import logging
 import os
 import secrets
 import signal
@@ -34,8 +33,6 @@ from boxlite.vmm.ready import read_notice
 from boxlite.vmm.together import together
 from boxlite.vmm.zygote import Zygote, open_zygote
 from vmm_ffi.spec import AGENT_PORT, READY_PORT, InstanceSpec, Keep, MemoryFile, PortSpec, VmmKind, VmRecord
-
-_log = logging.getLogger(__name__)
 
 KILL_SECONDS: Final = 10.0
 """How long a killed virtual machine has to be gone."""
@@ -214,7 +211,6 @@ class LocalEngine:
     def __init__(self, zygote: Zygote, loop: trio_asyncio.TrioEventLoop, sockets: Path, jail: Jail | None) -> None:
         self._zygote = zygote
         self._jail = jail
-        self._told = False
         self._loop = loop
         self._sockets = sockets
 
@@ -237,7 +233,6 @@ class LocalEngine:
         krun = spec.kind is VmmKind.KRUN
         if krun and (memory is not None or restore is not None):
             raise OSError(errno.EOPNOTSUPP, "libkrun saves and restores no machines")
-        self._tell_of_krun(spec.kind)
         nonce = secrets.token_hex(16)
         path = str(self._sockets / secrets.token_hex(6))
         spec = attrs.evolve(
@@ -251,7 +246,7 @@ class LocalEngine:
             incoming=restore is not None,
             monitor=None if krun else path + MONITOR,
             share_socket=None if spec.share_server is None else path + SHARES,
-            jail=None if self._jail is None else self._jail.spec(spec.box_id, spec.kind),
+            jail=None if self._jail is None else self._jail.spec(spec.box_id),
         )
         if restore is not None:
             _check_memory(restore.memory, spec.memory_mib)
@@ -322,12 +317,6 @@ class LocalEngine:
             if candidate is not None:
                 how = await put_down(candidate, directory, KILL_SECONDS)
         return how
-
-    def _tell_of_krun(self, kind: VmmKind) -> None:
-        """Once, so that nothing is missing in silence."""
-        if kind is VmmKind.KRUN and self._jail is not None and self._jail.taken and not self._told:
-            self._told = True
-            _log.warning("the machines of libkrun have no jail yet; those of the engine qemu have: %s", self._jail)
 
     @asynccontextmanager
     async def _spawn(self, spec: InstanceSpec, sockets: str) -> AsyncIterator[tuple[VmRecord, VmProcess]]:

@@ -27,6 +27,7 @@ class ModelGuest:
         self.starts = 0
         self.forgets_starts = 0
         self.denies_starts = False
+        self.says_started = 1
         self.written = b""
         self.start = 0
         self.taken = b""
@@ -149,13 +150,23 @@ class ModelSession:
         await trio.lowlevel.checkpoint()
         self.check()
 
+    def _say_started(self, sink: EventSink) -> None:
+        try:
+            for _ in range(self._guest.says_started):
+                sink(v1.ExecEvent(started=v1.Started(pid=7)))
+        except ValueError as error:
+            # As a real session does with whoever breaks the rules.
+            self._guest.says_started = 1
+            self.close()
+            raise PortalLost("b", str(error)) from error
+
     async def _follow(self, offset: int, first: v1.Credit, sink: EventSink, credit: CreditGate) -> None:
         guest, follower = self._guest, object()
         guest.follower, guest.held = follower, True
         guest.wake()
         gap, position = guest.start > offset, max(offset, guest.start)
         credit.subscribe(guest.wake)
-        sink(v1.ExecEvent(started=v1.Started(pid=7)))
+        self._say_started(sink)
         try:
             while True:
                 changed = guest.changed

@@ -171,6 +171,29 @@ def test_a_guest_that_does_not_know_what_it_is_to_start_is_not_asked_for_ever() 
     run(scenario)
 
 
+def test_a_guest_that_says_nothing_without_end_loses_its_connection() -> None:
+    """No credit limits events that carry no output; over the next connection, the command goes on."""
+
+    async def scenario() -> None:
+        async with model() as machine:
+            first = machine.connected
+            machine.guest.says_started = 1000
+            machine.connects = False
+
+            async def connect_again() -> None:
+                await first.wait_lost()
+                machine.connect()
+
+            machine.start_soon(connect_again)
+            async with open_execution(machine.as_machine(), COMMAND, stdin=False) as execution:
+                machine.guest.exit(4)
+                assert await execution.wait() == Exited(4)
+            assert first.lost
+            assert machine.guest.starts == 1
+
+    run(scenario)
+
+
 def test_a_start_whose_answer_was_lost_is_not_repeated() -> None:
     async def scenario() -> None:
         async with model() as machine, trio.open_nursery() as nursery:

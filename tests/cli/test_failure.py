@@ -50,6 +50,13 @@ def test_what_the_guest_says_cannot_drive_the_terminal(capsys: pytest.CaptureFix
     assert told.startswith("boxlite: box box: no dir")
 
 
+def test_neither_can_it_in_a_traceback(capsys: pytest.CaptureFixture[str]) -> None:
+    report(WorkdirNotFound("box", "\x1b]0;owned\x07\x1b[2J\rno \u202edir\udcff"), debug=True)
+    told = capsys.readouterr().err
+    assert not {"\x1b", "\x07", "\r", "\u202e"} & set(told)
+    assert "Traceback" in told or "WorkdirNotFound: box box: no dir" in told
+
+
 @pytest.mark.parametrize(
     ("error", "status"),
     [

@@ -11,7 +11,10 @@ from pathlib import Path
 import click
 import pytest
 
+import boxlite
 from boxlite import BoxState
+from boxlite.cli.prepare import bring_in
+from boxlite.cli.progress import show_progress
 from boxlite.cli.stored import open_store
 from tests.cli.homes import box, call, fill
 from tests.cli.test_completion import complete
@@ -174,3 +177,20 @@ def test_a_pull_that_is_killed_goes_on_with_the_next(home: Path, registry: Daemo
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert int(done.stdout) > 2
+
+
+async def test_pull_says_when_the_registry_is_asked(home: Path, registry: Daemon, tmp_path: Path) -> None:
+    """As for `run --pull`, up to where a machine would be needed."""
+    name, ids = f"{registry.place}/team/moving:1", []
+    async with boxlite.open_runtime(ephemeral=True) as runtime:
+        with show_progress(quiet=True) as stage:
+            with pytest.raises(boxlite.ImageNotFound, match="`boxlite pull` brings it in"):
+                await bring_in(runtime, name, stage, "never")
+            for number, (layer, policy) in enumerate(
+                [(ONE, "missing"), (TWO, "missing"), (TWO, "never"), (TWO, "always")]
+            ):
+                push(write_layout(tmp_path / f"{number}", [layer]), "latest", registry, "team/moving:1")
+                await bring_in(runtime, name, stage, policy)
+                ids.append((await runtime.images.get(name)).id)
+        assert len(await runtime.images.list()) == 2
+    assert ids[0] == ids[1] == ids[2] != ids[3]

@@ -15,7 +15,7 @@ import trio
 import trio.testing
 
 from actors import ActorRef, ChildSpec, open_supervisor
-from boxlite.errors import ImageDamaged, ImageInUse, ImageNotFound, InvalidOptions
+from boxlite.errors import ImageDamaged, ImageInUse, ImageNotFound, InvalidOptions, InvalidReference
 from boxlite.images.actor import ImageActor, ImageFiles
 from boxlite.images.digest import Digest
 from boxlite.images.handle import Images, pull_policy
@@ -330,7 +330,63 @@ async def test_archives_come_and_go_by_name(tmp_path: Path, monkeypatch: pytest.
             await home.images.save([], tmp_path / "c.tar")
         with pytest.raises(InvalidOptions, match="docker-archive, oci-archive, oci"):
             await home.images.save(["other"], tmp_path / "c.tar", format="zip")
+        for place, reason in ((tmp_path, "is a directory"), (tmp_path / "none/c.tar", "no directory")):
+            with pytest.raises(InvalidOptions, match=reason):
+                await home.images.save(["other"], place)
         assert not (tmp_path / "c.tar").exists()
         # The image that was loaded can boot as any other can.
         prepared = await home.ref.ask(Prepare(parse_registry_reference("other")))
         assert mounted(prepared.disk)[b"a"].content == b"1" * 5000
+
+
+async def test_what_is_no_file_is_written_to_and_not_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`-o /dev/null` and `-o >(ssh host docker load)`: a rename would put a file where the device was."""
+    async with open_home(tmp_path, monkeypatch) as home:
+        await home.images.load(write(tmp_path / "a.tar", *docker_members([ONE], "app:1")))
+        await home.images.save(["app:1"], tmp_path / "whole.tar")
+        pipe = tmp_path / "pipe"
+        os.mkfifo(pipe)
+        # The whole archive fits into it.
+        with os.fdopen(os.open(pipe, os.O_RDWR), "rb", buffering=0) as reader:
+            await home.images.save(["app:1"], pipe)
+            assert pipe.is_fifo()
+            assert reader.read(2**16) == (tmp_path / "whole.tar").read_bytes()
+
+
+async def test_a_link_is_written_through_and_two_saves_to_one_file_do_not_mix(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with open_home(tmp_path, monkeypatch) as home:
+        for name, layer in (("one", ONE), ("two", TWO)):
+            await home.images.load(write(tmp_path / f"{name}.tar", *docker_members([layer], f"{name}:1")))
+            await home.images.save([f"{name}:1"], tmp_path / f"{name}.whole")
+        target, link = tmp_path / "target", tmp_path / "link"
+        target.touch()
+        link.symlink_to(target)
+        async with trio.open_nursery() as nursery:
+            for name in ("one:1", "two:1"):
+                nursery.start_soon(home.images.save, [name], link)
+        assert link.is_symlink()
+        assert target.read_bytes() in [(tmp_path / f"{name}.whole").read_bytes() for name in ("one", "two")]
+        assert [name for name in os.listdir(tmp_path) if "unfinished" in name] == []
+
+
+@pytest.mark.parametrize("name", ["builtin/python", "oci:/somewhere", "oci:somewhere:tag"])
+async def test_what_is_in_no_registry_is_asked_of_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    async with open_home(tmp_path, monkeypatch) as home:
+        with pytest.raises(InvalidReference, match="is no image of a registry"):
+            await home.images.pull(name)
+
+
+async def test_no_registry_is_asked_for_an_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it gave would be called like the image of that id, and come before it."""
+    async with open_home(tmp_path, monkeypatch) as home:
+        home.content.put_layout(tmp_path / "published", put_image(tmp_path / "published", [ONE]), "3f2a9c01")
+        for name in ("sha256:3f2a9c01", f"{HOST}/sha256:3f2a9c01", "docker.io/library/sha512:3f2a9c01"):
+            with pytest.raises(ImageNotFound, match="reads as the id of an image"):
+                await home.images.pull(name)
+            with pytest.raises(ImageNotFound):
+                await home.ref.ask(ResolveImage(parse_registry_reference(name), PullPolicy.ALWAYS))
+        assert home.requests == []

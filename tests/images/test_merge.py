@@ -72,6 +72,13 @@ class TestOneLayer:
         tree = merged_tree([file(b"\xff\xfe"), file(b"new\nline"), file(b"\x1b[31m")])
         assert set(tree.entries) == {b"\xff\xfe", b"new\nline", b"\x1b[31m"}
 
+    def test_a_hard_link_to_an_absolute_path_starts_at_the_root_of_the_image(self) -> None:
+        """As kaniko writes them."""
+        tree = merged_tree([file(b"bin/a", b"1")], [symlink(b"s", b"bin"), hard_link(b"b", b"/s/a")])
+        folder = tree.entries[b"bin"]
+        assert isinstance(folder, Directory)
+        assert tree.entries[b"b"] is folder.entries[b"a"]
+
     def test_a_hard_link_is_the_same_node(self) -> None:
         tree = merged_tree([file(b"a", b"1"), hard_link(b"b", b"./a"), symlink(b"s", b"a"), hard_link(b"t", b"s")])
         assert tree.entries[b"a"] is tree.entries[b"b"]
@@ -173,7 +180,8 @@ class TestHostileLayers:
             (symlink(b"../evil", b"x"), "climbs"),
             (file(b"../.wh.evil"), "climbs"),
             (hard_link(b"a", b"../../etc/shadow"), "climbs"),
-            (hard_link(b"a", b"/etc/shadow"), "absolute"),
+            (hard_link(b"a", b"/etc/shadow"), "does not exist"),
+            (hard_link(b"a", b"/../known/file"), "climbs"),
             (hard_link(b"a", b"missing"), "does not exist"),
             (hard_link(b"a", b"known/missing"), "does not exist"),
             (hard_link(b"a", b"known/.wh.file"), "does not exist"),
@@ -208,6 +216,18 @@ class TestHostileLayers:
         assert len(merged([file(b"%d" % n) for n in range(10)], limits=limits)) == 10
         with pytest.raises(LayerRejected, match="more than 10 entries"):
             merged([file(b"%d" % n) for n in range(6)], [file(b"%d" % n) for n in range(6)], limits=limits)
+
+    def test_entries_that_take_much_memory_count_as_many(self) -> None:
+        """Else a million of them, which compress to nothing, would fill that of the host."""
+        for big in (
+            file(b"a", xattrs={"user.a": b"x" * 4000}),
+            file(b"b", xattrs={f"user.{number}": b"" for number in range(40)}),
+            symlink(b"c", b"t" * 4000),
+            file(b"/".join([b"n" * 250] * 15)),
+        ):
+            assert len(merged([big], limits=Limits(entries=25))) >= 1
+            with pytest.raises(LayerRejected, match="more than 20 entries"):
+                merged([big] * 10, limits=Limits(entries=20))
 
     def test_implied_directories_count(self) -> None:
         with pytest.raises(LayerRejected, match="more than 10 entries"):

@@ -167,6 +167,22 @@ def test_an_extension_header_of_any_size_does_not_fill_the_memory(typeflag: byte
         read(extension(typeflag, bytes(MAX_EXTENSION + 1)) + header() + END)
 
 
+@pytest.mark.parametrize("typeflag", [b"x", b"g", b"L", b"K"])
+def test_no_number_of_extension_headers_fills_the_memory(typeflag: bytes) -> None:
+    half = extension(typeflag, b"%d a=" % (MAX_EXTENSION // 2) + b"x" * (MAX_EXTENSION // 2 - 10) + b"\n")
+    with pytest.raises(ImageDamaged, match=r"extension headers of|global pax headers"):
+        read(half * 3 + header() + END)
+    # They are read without asking whether anybody still waits for the result.
+    with pytest.raises(ImageDamaged, match="extension headers of"):
+        read(extension(typeflag, b"6 a=b\n") * 3000 + header() + END)
+
+
+def test_global_headers_do_not_pile_up_from_entry_to_entry() -> None:
+    records = [b"5000 k%03d=" % number + b"x" * 4989 + b"\n" for number in range(100)]
+    with pytest.raises(ImageDamaged, match="global"):
+        read(b"".join(extension(b"g", record) + header() for record in records) + END)
+
+
 @pytest.mark.parametrize("typeflag", [b"S", b"V", b"\xff"])
 def test_exotic_members_are_not_supported(typeflag: bytes) -> None:
     with pytest.raises(UnsupportedImage):

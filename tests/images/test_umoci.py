@@ -38,7 +38,7 @@ def members(draw: st.DrawFn) -> Member:
             st.builds(lambda content: file(path, content), st.binary(max_size=20)),
             st.just(directory(path)),
             st.builds(lambda target: symlink(path, target), targets),
-            st.builds(lambda target: hard_link(path, target), paths),
+            st.builds(lambda root, target: hard_link(path, root + target), st.sampled_from([b"", b"/"]), paths),
             st.just(Member(path, b"6")),
             st.just(Member(path, b"3", device=(1, 3))),
             st.just(file(prefix + b".wh." + name)),

@@ -27,6 +27,14 @@ BEHAVIOURS = (
 )
 
 
+def describe_jail(pid: int) -> str:
+    """What a process sees of the devices, whether it has a filter, and how many pid namespaces and roots it is in."""
+    status = dict(line.split(":\t", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+    devices = ",".join(sorted(path.name for path in Path(f"/proc/{pid}/root/dev").iterdir()))
+    user = "root" if "0" in status["Uid"].split() else "another user"
+    return f"{devices}, {status['Seccomp_filters']} filter, {len(status['NSpid'].split())} namespaces, {user}"
+
+
 async def main() -> None:
     """Says the name of each that has held, after the engine that it held on."""
     home = Path(os.environ["BOXLITE_HOME"])
@@ -36,6 +44,7 @@ async def main() -> None:
             launched(subject) as guest,
         ):
             sys.stdout.write(f"engine {guest.vm.record.kind}\n")
+            sys.stdout.write(f"jail {describe_jail(guest.vm.record.process.pid)}\n")
             for behaviour in BEHAVIOURS:
                 await behaviour(guest)
                 sys.stdout.write(f"held {behaviour.__name__}\n")

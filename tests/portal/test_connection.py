@@ -91,7 +91,9 @@ class WireGuest:
         return data, self._http2.receive_data(data)
 
     async def _flush(self) -> None:
-        await self._socket.send(self._http2.data_to_send())
+        unsent = memoryview(self._http2.data_to_send())
+        while unsent:
+            unsent = unsent[await self._socket.send(unsent) :]
 
 
 @asynccontextmanager
@@ -231,9 +233,42 @@ async def test_frames_without_data_are_nothing() -> None:
     assert replies == [b"x"]
 
 
-async def test_a_guest_that_asks_for_answers_without_end_and_takes_none_is_cut_off() -> None:
+@pytest.mark.parametrize(
+    "frame",
+    [
+        pytest.param(b"\0\0\x08\x06\0\0\0\0\0" + bytes(8), id="pings"),
+        pytest.param(b"\0\0\0\x04\0\0\0\0\0", id="settings"),
+        pytest.param(b"\0\0\x04\x08\0\0\0\0\0\0\0\0\1", id="windows"),
+        pytest.param(b"\0\0\5\2\0\0\0\0\1\0\0\0\0\1", id="priorities"),
+    ],
+)
+async def test_a_guest_that_sends_frames_without_end_and_takes_no_answer_is_cut_off(frame: bytes) -> None:
     async with wire_guest() as (session, guest):
         await trio.testing.wait_all_tasks_blocked()
         with trio.fail_after(20):
-            await guest.send_until_cut_off(b"\0\0\x08\x06\0\0\0\0\0" + bytes(8))
-            assert await session.wait_lost() == "the guest asked for answers without end"
+            await guest.send_until_cut_off(frame)
+            assert await session.wait_lost() == "the guest sent frames without end that carry nothing"
+
+
+async def test_many_short_calls_and_events_are_no_flood() -> None:
+    """The shortest messages that there are, after each other on one connection."""
+    async with wire_guest() as (session, guest):
+        for stream in range(1, 3000, 2):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(session.ping)
+                await guest.wake()
+                await guest.reply(stream, v1.PingReply())
+
+
+async def test_a_long_frame_is_no_flood_before_all_of_it_has_come() -> None:
+    async with wire_guest() as (session, guest):
+        replies: list[bytes] = []
+        async with trio.open_nursery() as nursery:
+
+            @nursery.start_soon
+            async def ping() -> None:
+                replies.append((await session.ping()).payload)
+
+            await guest.wake()
+            await guest.reply(1, v1.PingReply(payload=bytes(320_000)))
+        assert replies == [bytes(320_000)]

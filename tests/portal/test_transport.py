@@ -39,6 +39,17 @@ async def test_an_engine_that_listens_is_connected_to_as_often_as_one_likes(sock
                 assert accepted.recv(1) == b"x"
 
 
+async def test_a_link_to_a_socket_of_others_is_not_followed(sockets: Path) -> None:
+    """Who listens is the machine's process, which could be an attacker's and have another box's agent answer."""
+    other, path = sockets / "other", sockets / "agent"
+    with socket.socket(socket.AF_UNIX) as engine:
+        engine.bind(str(other))
+        engine.listen(8)
+        path.symlink_to(other)
+        with pytest.raises(OSError, match="Too many levels of symbolic links"):
+            await ServedSocket(path).accept()
+
+
 async def test_where_nobody_listens_is_an_error_and_a_crowd_is_waited_for(sockets: Path) -> None:
     path = sockets / "agent"
     with pytest.raises(FileNotFoundError):

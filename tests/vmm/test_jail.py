@@ -16,7 +16,7 @@ from boxlite.errors import InvalidOptions, JailUnavailable
 from boxlite.vmm import jail as jails
 from boxlite.vmm.jail import JailMeasure, JailPolicy, JailPreset, build_jail, check_jail, choose_jail, find_policy
 from boxlite.vmm.jail_facts import JailFacts, enable_controllers, gather_jail_facts, sweep_groups
-from vmm_ffi.spec import FIRST_JAIL_UID, JAIL_UIDS, Refusal, VmmKind
+from vmm_ffi.spec import FIRST_JAIL_UID, JAIL_UIDS, Refusal
 
 ALL = frozenset(JailMeasure)
 FACTS = JailFacts(
@@ -95,12 +95,6 @@ def test_the_presets_differ_in_what_they_take_and_in_what_a_forbidden_call_meets
     assert [jail.taken for jail in taken.values()] == [frozenset(), ALL, ALL]
     specs = [jail.spec("box") for jail in taken.values()]
     assert [spec and spec.calls for spec in specs] == [None, Refusal.ABSENT, Refusal.KILL]
-
-
-def test_of_libkrun_s_machines_there_is_no_jail_yet_and_the_maximum_says_so() -> None:
-    assert choose_jail(JailPolicy(JailPreset.STANDARD), FACTS).spec("box", VmmKind.KRUN) is None
-    with pytest.raises(JailUnavailable, match="libkrun yet: use the engine qemu"):
-        choose_jail(JailPolicy(JailPreset.MAXIMUM), FACTS).spec("box", VmmKind.KRUN)
 
 
 def test_what_stands_on_namespaces_goes_with_them() -> None:

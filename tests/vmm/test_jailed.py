@@ -6,6 +6,7 @@ import os
 import signal
 from pathlib import Path
 
+import attrs
 import pytest
 import trio
 
@@ -13,6 +14,7 @@ import boxlite
 from boxlite.boxes.outcome import Exited
 from boxlite.metrics.process import measure_process
 from boxlite.portal.loop import open_asyncio_loop
+from boxlite.vmm.facts import _krun_libraries
 from boxlite.vmm.identity import identity_of
 from boxlite.vmm.jail import Jail, JailMeasure, JailPolicy, build_jail
 from boxlite.vmm.kept import read_exit, read_record
@@ -20,7 +22,7 @@ from boxlite.vmm.local import LocalVm, open_local_engine
 from boxlite.vmm.process import VmExit
 from tests.vmm.conftest import MakeSpec
 from tests.vmm.processes import alive, children, until
-from vmm_ffi.spec import DiskSpec
+from vmm_ffi.spec import Accelerator, DiskSpec, VmmKind
 
 LIMIT = 120
 
@@ -166,6 +168,25 @@ async def test_a_machine_that_cannot_have_its_jail_says_why(
             async with engine.launch(spec, directory=directory, detached=True) as vm:
                 assert (await vm.wait()).code == how.code
                 assert "missing.ext4" in vm.console.tail()
+
+
+async def test_libkrun_in_each_jail_finds_what_it_is_made_of_and_says_why_it_cannot_begin(
+    jail: Jail, make_spec: MakeSpec, sockets: Path, directory: Path, tmp_path: Path
+) -> None:
+    """As far as it goes without KVM; the lab has the rest."""
+    library, kernel = next(_krun_libraries()), tmp_path / "kernel"
+    kernel.write_bytes(b"no kernel")
+    spec = make_spec("hello")
+    spec = attrs.evolve(spec, kind=VmmKind.KRUN, accelerator=Accelerator.KVM, library=str(library), kernel=str(kernel))
+    with trio.fail_after(LIMIT):
+        async with (
+            open_asyncio_loop() as loop,
+            open_local_engine(loop, sockets, jail=jail) as engine,
+            engine.launch(spec, directory=directory, detached=False) as vm,
+        ):
+            assert await vm.wait() == VmExit(code=125)
+            assert f"krun_start_enter(0) failed: Invalid argument [EINVAL] ({library}, " in vm.console.tail()
+    assert os.listdir(sockets) == []
 
 
 @pytest.mark.parametrize("jail_text", JAILS)

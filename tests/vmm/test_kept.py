@@ -138,6 +138,20 @@ async def test_putting_down_ends_what_is_left_and_spares_who_has_the_numbers_now
     assert open_files() == before
 
 
+def test_what_an_attacker_leaves_beside_the_sockets_goes_with_their_directory(tmp_path: Path) -> None:
+    """In a directory that is called as those of machines are; nothing is followed out of it."""
+    precious = tmp_path / "precious"
+    precious.mkdir()
+    (precious / "file").touch()
+    directory = tmp_path / "0123456789ab"
+    (directory / "folder").mkdir(parents=True)
+    (directory / "agent").symlink_to(precious / "file")
+    (directory / "folder" / "link").symlink_to(precious)
+    remove_sockets(str(directory))
+    assert [path.name for path in tmp_path.iterdir()] == ["precious"]
+    assert (precious / "file").exists()
+
+
 def test_only_sockets_and_their_directory_are_removed(tmp_path: Path) -> None:
     for name in ("a", "b", "c"):
         (tmp_path / name).mkdir()

@@ -21,7 +21,7 @@ SIGNATURES = {
     "krun_add_net_unixstream": "uint32 text int bytes uint32 uint32",
     "krun_add_net_unixgram": "uint32 text int bytes uint32 uint32",
     "krun_add_disk": "uint32 text text bool",
-    "krun_set_console_output": "uint32 text",
+    "krun_disable_implicit_console": "uint32",
     "krun_add_virtio_console_default": "uint32 int int int",
     "krun_has_feature": "uint64",
     "krun_get_max_vcpus": "",

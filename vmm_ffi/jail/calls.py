@@ -49,16 +49,7 @@ SOCKETS: Final = _names(
 )
 
 SERVERS: Final = _names("accept accept4 bind listen recvmmsg sendmmsg")
-"""What a machine with a network needs besides."""
-
-SHARES: Final = _names(
-    """
-    copy_file_range fchmod fchmodat fchmodat2 fchown fchownat fgetxattr flistxattr fremovexattr fsetxattr getxattr
-    lgetxattr linkat listxattr llistxattr lremovexattr lsetxattr mkdirat mknodat removexattr renameat renameat2 setxattr
-    symlinkat truncate unlink unlinkat utimensat
-    """
-)
-"""What serving a folder to the guest needs besides (virtiofs)."""
+"""What a machine needs besides that listens on a socket of its own (krun), or has a network."""
 
 NEWER: Final = _names(
     """

@@ -23,6 +23,10 @@ _UNKNOWN_CALL = -1
 _THREAD = 0x00010000 | 0x00000100
 _NEW_NAMESPACES = 0x7E020080
 
+# fcntl.h: O_CREAT and __O_TMPFILE, and which argument of a call has them.
+_CREATES = os.O_CREAT | 0o20000000
+_OPENS = {"open": 1, "openat": 2}
+
 # sys/socket.h
 _UNIX, _INET, _INET6, _VSOCK = 1, 2, 10, 40
 
@@ -75,7 +79,8 @@ def filter_of(spec: InstanceSpec) -> bytes | None:
     """
     if spec.jail is None or spec.jail.calls is None:
         return None
-    return _compile(spec.kind, spec.accelerator is Accelerator.KVM, spec.network, spec.jail.calls)
+    kvm = spec.accelerator is Accelerator.KVM
+    return _compile(spec.kind, kvm, spec.network, spec.jail.calls)
 
 
 def confine(program: bytes) -> None:
@@ -93,9 +98,12 @@ def _compile(kind: VmmKind, kvm: bool, network: bool, refusal: Refusal) -> bytes
     try:
         krun = kind is VmmKind.KRUN
         allowed = calls.FILES | calls.MEMORY | calls.WAITING | calls.PROCESS | calls.SOCKETS
-        allowed |= (calls.SHARES if krun else frozenset()) | (calls.SERVERS if krun or network else frozenset())
-        for name in sorted(allowed - {"prctl"}):
+        allowed |= calls.SERVERS if krun or network else frozenset()
+        for name in sorted(allowed - {"prctl"} - (_OPENS.keys() if krun else set())):
             rules.add(_ALLOW, name)
+        # It writes to the directory of its sockets, since it makes one, and has no other file to make there.
+        for name, flags in _OPENS.items() if krun else ():
+            rules.add(_ALLOW, name, _Comparison(flags, _MASKED_EQ, _CREATES, 0))
         # Threads, and never a process or a namespace.
         rules.add(_ALLOW, "clone", _Comparison(0, _MASKED_EQ, _THREAD | _NEW_NAMESPACES, _THREAD))
         for family in (_UNIX, *((_VSOCK,) if krun else ()), *((_INET, _INET6) if network else ())):

@@ -61,8 +61,12 @@ def _mounts(spec: InstanceSpec, needs: Needs) -> Iterator[Mount]:
     if spec.memory_file is not None:
         own = spec.memory_file.shared
         yield Mount(spec.memory_file.path, Access.WRITE, own=own, shared=not own)
-    # The directories and not the sockets: the next runtime binds a socket of the same name anew.
-    for path in (*(port.path for port in spec.ports), *(() if spec.monitor is None else (spec.monitor,))):
+    # The directories and not the sockets: the next runtime binds a socket of the same name anew. Those first in which
+    # the machine makes one itself.
+    for port in sorted(spec.ports, key=lambda port: not port.served):
+        folder = os.path.dirname(port.path)
+        yield Mount(folder, Access.WRITE, own=True) if port.served else Mount(folder, Access.READ)
+    for path in (*(() if spec.monitor is None else (spec.monitor,)), *_proxy(spec)):
         yield Mount(os.path.dirname(path), Access.READ)
     targets = {path: os.path.join("/", target) for target, path in links()}
     for path in needs.read_only:
@@ -71,3 +75,7 @@ def _mounts(spec: InstanceSpec, needs: Needs) -> Iterator[Mount]:
         yield Mount(targets.get(f"/{top}", f"/{top}") + slash + rest, Access.READ)
     for path in (*_DEVICES, *needs.devices):
         yield Mount(path, Access.DEVICE)
+
+
+def _proxy(spec: InstanceSpec) -> tuple[str, ...]:
+    return () if spec.proxy is None or not spec.network else (spec.proxy.path,)

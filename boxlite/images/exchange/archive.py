@@ -10,21 +10,26 @@ import gzip
 import io
 import os
 import posixpath
+import stat
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import IO, Final, Protocol, final
 
+import attrs
 import zstandard
 
 from boxlite.errors import ImageDamaged, ImageNotFound, LayerRejected, UnsupportedImage
 from boxlite.images.blobs import MAX_JSON_BYTES, open_below
+from boxlite.images.schema import shown
 from boxlite.images.store.files import storage_errors
 from boxlite.images.tar import TarEntry, TarKind, read_tar
 
 MAX_MEMBERS: Final = 100_000
 """Of one archive; an image has two or three files a layer."""
+MAX_NAME: Final = 1024
+"""Bytes of a member's name. All are in memory at once, and an image's own have a hundred."""
 
 CHUNK: Final = 2**20
 _MAX_LINKS: Final = 40
@@ -58,13 +63,13 @@ def read_small(files: Files, name: str) -> bytes:
     """A whole small file. Raises `ImageNotFound`, and `ImageDamaged` for more than `MAX_JSON_BYTES`."""
     with files.open(name) as (file, size):
         if size > MAX_JSON_BYTES:
-            raise ImageDamaged(f"{name} has {size} bytes; {MAX_JSON_BYTES} are allowed")
+            raise ImageDamaged(f"{shown(name)} has {size} bytes; {MAX_JSON_BYTES} are allowed")
         return file.read(MAX_JSON_BYTES)
 
 
 @final
 class DirectoryFiles:
-    """The files below a directory; no symbolic link in it is followed."""
+    """The files below a directory; neither a symbolic link in it nor `..` is followed."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -76,7 +81,10 @@ class DirectoryFiles:
     @contextmanager
     def open(self, name: str) -> Iterator[tuple[IO[bytes], int]]:
         """See `Files`."""
-        with open_below(self._directory, tuple(name.split("/"))) as file, io.BufferedReader(file) as buffered:
+        parts = tuple(name.split("/"))
+        if ".." in parts:
+            raise ImageDamaged(f"{name!r} leads out of the directory")
+        with open_below(self._directory, parts) as file, io.BufferedReader(file) as buffered:
             yield buffered, os.fstat(file.fileno()).st_size
 
 
@@ -93,10 +101,12 @@ class ArchiveFiles:
             check()
             if number >= MAX_MEMBERS:
                 raise LayerRejected(f"the archive has more than {MAX_MEMBERS} members")
+            if (length := max(len(entry.name), len(entry.link))) > MAX_NAME:
+                raise ImageDamaged(f"the archive has a name of {length} bytes; {MAX_NAME} are allowed")
             name = _plain(entry.name)
             if name in self._members and entry.kind is not TarKind.DIRECTORY:
                 self._twice.add(name)
-            self._members[name] = entry
+            self._members[name] = attrs.evolve(entry, xattrs={})
 
     def has(self, name: str) -> bool:
         """See `Files`."""
@@ -114,10 +124,10 @@ class ArchiveFiles:
         wanted = name
         for _ in range(_MAX_LINKS):
             if name in self._twice:
-                raise ImageDamaged(f"{name} is twice in the archive")
+                raise ImageDamaged(f"{shown(name)} is twice in the archive")
             entry = self._members.get(name)
             if entry is None:
-                raise ImageNotFound(f"there is no {name} in the archive")
+                raise ImageNotFound(f"there is no {shown(name)} in the archive")
             match entry.kind:
                 case TarKind.FILE:
                     return entry
@@ -127,10 +137,10 @@ class ArchiveFiles:
                     link = entry.link.decode(errors="surrogateescape")
                     name = posixpath.normpath(posixpath.join(posixpath.dirname(name), link))
                 case _:
-                    raise ImageDamaged(f"{wanted} is no file in the archive")
+                    raise ImageDamaged(f"{shown(wanted)} is no file in the archive")
             if name.startswith(("/", "..")):
-                raise ImageDamaged(f"{wanted} is a link that leads out of the archive")
-        raise ImageDamaged(f"{wanted} is a link that leads nowhere")
+                raise ImageDamaged(f"{shown(wanted)} is a link that leads out of the archive")
+        raise ImageDamaged(f"{shown(wanted)} is a link that leads nowhere")
 
 
 @final
@@ -161,7 +171,7 @@ def _plain(name: bytes) -> str:
 
 @contextmanager
 def open_archive(path: Path, spool: Path, limit: int, *, check: Callable[[], None]) -> Iterator[ArchiveFiles]:
-    """The members of an archive; one that is compressed is decompressed to the file `spool` first.
+    """The members of an archive; one that is compressed, or comes through a pipe, goes to the file `spool` first.
 
     Raises `ImageNotFound`, `ImageDamaged`, `UnsupportedImage`, `StorageFull`, OSError, and `LayerRejected` beyond
     `limit` bytes.
@@ -171,10 +181,9 @@ def open_archive(path: Path, spool: Path, limit: int, *, check: Callable[[], Non
     except FileNotFoundError:
         raise ImageNotFound("there is no such file") from None
     with open(fd, "rb") as file:
-        head = file.read(6)
-        file.seek(0)
+        head = file.peek(6)
         kind = next((name for magic, name in _COMPRESSED.items() if head.startswith(magic)), None)
-        if kind is None:
+        if kind is None and stat.S_ISREG(os.fstat(fd).st_mode):
             yield ArchiveFiles(fd, check=check)
             return
         with spool.open("x+b") as unpacked, storage_errors(f"the archive {path}, unpacked,"):
@@ -182,10 +191,12 @@ def open_archive(path: Path, spool: Path, limit: int, *, check: Callable[[], Non
             yield ArchiveFiles(unpacked.fileno(), check=check)
 
 
-def _decompress(kind: str, file: IO[bytes], target: IO[bytes], limit: int, check: Callable[[], None]) -> None:
+def _decompress(kind: str | None, file: IO[bytes], target: IO[bytes], limit: int, check: Callable[[], None]) -> None:
     match kind:
+        case None:
+            stream: Readable = file
         case "gzip":
-            stream: Readable = gzip.GzipFile(fileobj=file)
+            stream = gzip.GzipFile(fileobj=file)
         case "zstd":
             stream = zstandard.ZstdDecompressor(max_window_size=_MAX_ZSTD_WINDOW).stream_reader(
                 file, read_across_frames=True, closefd=False

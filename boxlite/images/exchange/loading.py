@@ -33,7 +33,16 @@ from boxlite.images.manifest import (
 )
 from boxlite.images.naming import new_name
 from boxlite.images.registry.config import RegistryConfig
-from boxlite.images.schema import Object, get_object, get_objects, get_string, get_string_map, get_strings, parse_object
+from boxlite.images.schema import (
+    Object,
+    get_object,
+    get_objects,
+    get_string,
+    get_string_map,
+    get_strings,
+    parse_object,
+    shown,
+)
 from boxlite.images.store.blobs import BlobStore
 from boxlite.images.workspace import open_workspace
 
@@ -95,7 +104,7 @@ class Loader:
     def _from_layout(self, files: Files) -> Iterator[Loaded]:
         version = get_string(parse_object(read_small(files, "oci-layout"), "oci-layout"), "imageLayoutVersion", "")
         if not version.startswith("1."):
-            raise UnsupportedImage(f"it is an OCI image layout of version {version}; version 1 is supported")
+            raise UnsupportedImage(f"it is an OCI image layout of version {shown(version)}; version 1 is supported")
         index = parse_object(read_small(files, "index.json"), "index.json")
         # One image may be there under several names.
         named: dict[Descriptor, list[str]] = {}
@@ -158,7 +167,7 @@ class Loader:
         data = read_small(files, config_name)
         promised = _HEX.fullmatch(config_name)
         if promised and hashlib.sha256(data).hexdigest() != promised[1]:
-            raise ImageDamaged(f"{config_name} does not have the digest that it is named for")
+            raise ImageDamaged(f"{shown(config_name)} does not have the digest that it is named for")
         layers = get_strings(item, "Layers", where)
         diff_ids = self._check_config(data, len(layers))
         config = self.blobs.put(data, _OCI_CONFIG)
@@ -175,7 +184,7 @@ class Loader:
         names = tuple(self._name(name) for name in get_strings(item, "RepoTags", where))
         encoded = json.dumps(manifest, separators=(",", ":")).encode()
         if len(encoded) > MAX_JSON_BYTES:
-            raise LayerRejected(f"{config_name} has {len(layers)} layers, which no manifest can name")
+            raise LayerRejected(f"{shown(config_name)} has {len(layers)} layers, which no manifest can name")
         return Loaded(self.blobs.put(encoded, _OCI_MANIFEST), names)
 
     def _bring_docker_layer(self, files: Files, name: str, diff_id: Digest) -> Descriptor:
@@ -183,7 +192,9 @@ class Loader:
         with files.open(name) as (file, size):
             digest, content, compression = self._hash(file, diff_id)
         if content != diff_id.hex:
-            raise ImageDamaged(f"the layer {name} does not have the digest {diff_id} that its configuration promises")
+            raise ImageDamaged(
+                f"the layer {shown(name)} does not have the digest {diff_id} that its configuration promises"
+            )
         layer = Descriptor(_OCI_LAYER + compression, Digest("sha256", digest), size)
         if not self.blobs.has(layer):
             with files.open(name) as (file, _):

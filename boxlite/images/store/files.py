@@ -60,7 +60,14 @@ class StoreFiles:
     @contextlib.contextmanager
     def locked(self, *, exclusive: bool) -> Iterator[None]:
         """Keeps removals out for the block, or with `exclusive` everybody else. Blocks; hold it for moments."""
-        descriptor = os.open(self.directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        path, flags = self.directory / "lock", os.O_CLOEXEC | os.O_NOFOLLOW
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | flags, 0o600)
+        except OSError as error:
+            # To look is all that can be done on a read-only file system.
+            if exclusive or error.errno != errno.EROFS:
+                raise
+            descriptor = os.open(path, os.O_RDONLY | flags)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH)
             yield

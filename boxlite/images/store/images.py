@@ -2,7 +2,7 @@
 
 Everything blocks for moments, and may be called from any thread and any number of processes at once. A change of the
 list comes first and the removal of files second, so that whatever is cut off leaves at most files that nothing needs,
-which the next removal takes along.
+which the next removal takes along. Only where the disk is full it is the other way round.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Final, TypeAlias, final
 
 import attrs
 
-from boxlite.errors import ImageDamaged, ImageError, ImageInUse, ImageNotFound
+from boxlite.errors import ImageDamaged, ImageError, ImageInUse, ImageNotFound, StorageFull
 from boxlite.images.blobs import Descriptor
 from boxlite.images.digest import Digest
 from boxlite.images.layout import LayoutImage, read_image
@@ -172,8 +172,7 @@ class ImageStore:
             if use:
                 write_index(self.files, [*others, attrs.evolve(entry, names=())])
                 return Removed(untagged=entry.names)
-            write_index(self.files, others)
-            return Removed(entry.names, (str(digest),), self._collect({digest}))
+            return Removed(entry.names, (str(digest),), self._drop(others, {digest}))
 
     def prune(self, *, every: bool, unused_for: float = 0.0) -> Removed:
         """Removes what nobody needs: images without a name, with `every` those with one too, and unfinished blobs.
@@ -192,8 +191,6 @@ class ImageStore:
                 and (unused_for <= 0 or self._used_at(entry) < before)
             ]
             kept = [entry for entry in entries if entry not in gone]
-            if gone:
-                write_index(self.files, kept)
             disks = {entry.manifest.digest for entry in gone}
             if every:
                 listed = {entry.manifest.digest for entry in kept}
@@ -203,7 +200,7 @@ class ImageStore:
                     if digest not in listed and (unused_for <= 0 or path.stat().st_mtime < before)
                 }
             freed = sweep_partial(self.files, unused_since=float("inf") if unused_for <= 0 else before)
-            freed += self._collect(disks - busy)
+            freed += self._drop(kept, disks - busy) if gone else self._collect(disks - busy, kept)
             untagged = tuple(name for entry in gone for name in entry.names)
             return Removed(untagged, tuple(str(entry.manifest.digest) for entry in gone), freed)
 
@@ -217,7 +214,7 @@ class ImageStore:
             if garbage.total_room(self.files, self._disks) <= limit_bytes:
                 return Removed()
             freed = sweep_partial(self.files, unused_since=self._clock() - RESUMABLE_SECONDS)
-            freed += self._collect(set())
+            freed += self._collect(set(), entries)
             busy = self._busy()
             gone: list[Entry] = []
             for digest in self._by_last_use(entries):
@@ -229,8 +226,9 @@ class ImageStore:
                 if entry is not None and entry.pulled:
                     entries.remove(entry)
                     gone.append(entry)
-                    write_index(self.files, entries)
-                freed += self._collect({digest})
+                    freed += self._drop(entries, {digest})
+                else:
+                    freed += self._collect({digest}, entries)
             untagged = tuple(name for entry in gone for name in entry.names)
             return Removed(untagged, tuple(str(entry.manifest.digest) for entry in gone), freed)
 
@@ -271,11 +269,23 @@ class ImageStore:
             return f"the box{'' if len(boxes) == 1 else 'es'} {', '.join(boxes)}"
         return "a box or a command of another process" if digest in all_held(self.files) else ""
 
-    def _collect(self, disks: set[Digest]) -> int:
+    def _drop(self, kept: Sequence[Entry], disks: set[Digest]) -> int:
+        """Leaves these images in the list, and then collects."""
+        try:
+            write_index(self.files, kept)
+        except StorageFull:
+            # What makes room cannot begin by taking some. Cut off in between, the list has images that are not whole,
+            # which can be removed, and pulled again, as any others.
+            freed = self._collect(disks, kept)
+            write_index(self.files, kept)
+            return freed
+        return self._collect(disks, kept)
+
+    def _collect(self, disks: set[Digest], kept: Sequence[Entry]) -> int:
         """Removes these images' disks, and all blobs that nothing needs; gives the bytes that this freed."""
         # The blobs before what is held: one that comes in meanwhile was held before it was there.
         there = {digest for digest, _ in garbage.blobs(self.files)}
-        roots = self._busy() | {entry.manifest.digest for entry in read_index(self.files)}
+        roots = self._busy() | {entry.manifest.digest for entry in kept}
         needed = garbage.closure(self.files, roots)
         return garbage.remove_disks(self._disks, disks) + garbage.remove_blobs(self.files, there - needed)
 

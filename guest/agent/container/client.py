@@ -89,6 +89,7 @@ class ContainerClient:
         self._spawning: dict[int, tuple[Spawn, Callable[[SpawnResult], None]]] = {}
         self._signalling: list[tuple[int, _Answer]] = []  # Init answers in order.
         self._asking: list[_Answer] = []
+        self._forked = False  # whether the launcher has named init
         self._init: int | None = None  # a pidfd
         self._named = False  # whether this process has the container's host name
         self._reason: str | None = None
@@ -230,8 +231,8 @@ class ContainerClient:
                 self._on_exit(key, status)
                 if group_gone:
                     self._on_group_gone(key)
-            case Forked(pid) if self._init is None:
-                self._init = posix.pidfd_open(pid)
+            case Forked(pid) if not self._forked:
+                self._know_init(pid)
             case Ready() if self._setting_up is not None and not self._setting_up.given:
                 self._setting_up.give(True)
             case SetupFailed(error) if self._setting_up is not None and not self._setting_up.given:
@@ -252,6 +253,13 @@ class ContainerClient:
                 self._end(f"the container's init {_describe(status)}")
             case _:
                 self._distrust(repr(report))
+
+    def _know_init(self, pid: int) -> None:
+        self._forked = True
+        try:
+            self._init = posix.pidfd_open(pid)
+        except ProcessLookupError:
+            return  # It has failed at once, and what it said of that comes next.
 
     def _spawned(self, report: Spawned, descriptors: list[int]) -> None:
         request, on_result = self._spawning.pop(report.key, (None, None))

@@ -142,6 +142,12 @@ HOSTILE: dict[str, Callable[[list[Member]], list[Member]]] = {
     "a number for a configuration": lambda m: [*m[:3], _manifest(m, Config=3)],
     "a name that is none": lambda m: [*m[:3], _manifest(m, RepoTags=["../../UPPER:case"])],
     "a name with a digest": lambda m: [*m[:3], _manifest(m, RepoTags=["app@sha256:" + "0" * 64])],
+    "a configuration that drives a terminal": lambda m: [*m[:3], _manifest(m, Config="\x1b]0;x\x07\n")],
+    "a layer that drives a terminal": lambda m: [*m[:3], _manifest(m, Layers=["\x1b[2J", "\r"])],
+    "an image's name that drives a terminal": lambda m: [*m[:3], _manifest(m, RepoTags=["\x1b[2J:1"])],
+    "a label that drives a terminal": lambda m: [
+        file(b"c", config_of([ONE, TWO], config={"Labels": {"\x1b[2J": 1}})), *m[1:3], _manifest(m, Config="c")
+    ],
     "no list": lambda m: [*m[:3], file(b"manifest.json", b"{}")],
     "an empty list": lambda m: [*m[:3], file(b"manifest.json", b"[]")],
     "a list of numbers": lambda m: [*m[:3], file(b"manifest.json", b"[1]")],
@@ -164,12 +170,53 @@ def _manifest(members: list[Member], **changes: Any) -> Member:
 @pytest.mark.parametrize("case", HOSTILE)
 def test_a_hostile_archive_is_refused_and_gives_no_image_a_name(store: ImageStore, tmp_path: Path, case: str) -> None:
     members = HOSTILE[case](docker_members([ONE, TWO], "app:1"))
-    with pytest.raises(ImageError):
+    with pytest.raises(ImageError) as caught:
         load(store, write(tmp_path / "a.tar", *members))
+    assert str(caught.value).isprintable()
     assert store.list_images() == ()
     assert sorted(os.listdir(tmp_path)) == ["a.tar", "home"]
     store.prune(every=False)
     assert find_blobs(store.files.directory) == set()
+
+
+@pytest.mark.parametrize("name", ["../secret.json", "a/../../secret.json", "./../secret.json"])
+def test_no_file_outside_a_directory_comes_in(store: ImageStore, tmp_path: Path, name: str) -> None:
+    """Else what the host's user keeps from others would travel on with the image."""
+    (tmp_path / "secret.json").write_text('{"auths": {}}')
+    source = tmp_path / "unpacked"
+    (source / "a").mkdir(parents=True)
+    (source / "manifest.json").write_text(json.dumps([{"Config": name, "RepoTags": ["app:1"], "Layers": []}]))
+    with pytest.raises(ImageDamaged, match="leads out"):
+        load(store, source)
+    assert store.list_images() == ()
+
+
+def test_an_archive_may_come_through_a_pipe(store: ImageStore, tmp_path: Path) -> None:
+    """As in `boxlite load -i <(docker save app)`."""
+    plain, packed = (archive(*docker_members([ONE], f"app:{number}")) for number in range(2))
+    for data in (plain, gzip.compress(packed)):
+        reader, writer = os.pipe()
+        with os.fdopen(writer, "wb") as file:
+            # It fits into the pipe.
+            file.write(data)
+        with os.fdopen(reader, "rb"):
+            load(store, Path(f"/dev/fd/{reader}"))
+    assert listed(store) == {("docker.io/library/app:0", "docker.io/library/app:1"): 1}
+
+
+def test_long_names_in_an_archive_do_not_fill_the_memory(store: ImageStore, tmp_path: Path) -> None:
+    long = [file(b"%d/" % number + b"x" * 5000) for number in range(3)]
+    with pytest.raises(ImageDamaged, match="a name of"):
+        load(store, write(tmp_path / "a.tar", *long, *docker_members([ONE], "app:1")))
+
+
+@pytest.mark.parametrize("name", ["sha256:3f2a9c01", "docker.io/library/sha256:3f2a9c01", "sha512:" + "1" * 128])
+def test_no_archive_gives_an_image_a_name_that_reads_as_the_id_of_another(
+    store: ImageStore, tmp_path: Path, name: str
+) -> None:
+    with pytest.raises(ImageDamaged, match="impossible name"):
+        load(store, write(tmp_path / "a.tar", *docker_members([ONE], name)))
+    assert store.list_images() == ()
 
 
 def test_names_of_members_reach_no_file_system(store: ImageStore, tmp_path: Path) -> None:

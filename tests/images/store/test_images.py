@@ -20,7 +20,7 @@ from tests.images.store.stores import Owned, add_image, own_store, put
 from tests.privileges import require_root
 
 ONE, TWO, THREE = (archive(file(name, name * 5000)) for name in (b"1", b"2", b"3"))
-ALPINE = "docker.io/library/alpine:latest"
+ALPINE, MINE = "docker.io/library/alpine:latest", "example.com/mine:1"
 
 
 @pytest.fixture
@@ -259,3 +259,45 @@ def test_a_full_disk_is_told_and_loses_nothing(tmp_path: Path) -> None:
         own.store.tag(digest, "example.com/last:1")
     finally:
         subprocess.run(["umount", mount], check=True)
+
+
+@pytest.mark.parametrize("way", ["remove", "prune", "evict"])
+def test_a_full_disk_can_be_freed(tmp_path: Path, way: str) -> None:
+    """Though the list, which comes first, cannot be written then."""
+    require_root("mounts")
+    mount = tmp_path / "small"
+    mount.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", mount], check=True)
+    try:
+        own = own_store(mount)
+        kept, gone = add_image(own.store, [ONE], MINE, pulled=False), add_image(own.store, [ONE, TWO], ALPINE)
+        own.users[kept] = ["web"]
+        with suppress(OSError):
+            (mount / "filler").write_bytes(bytes(1 << 20))
+        match way:
+            case "remove":
+                removed = own.store.remove(gone, ALPINE, force=False)
+            case "prune":
+                removed = own.store.prune(every=True)
+            case _:
+                removed = own.store.evict(1)
+        assert (removed.deleted, removed.freed_bytes > 0) == ((str(gone),), True)
+        assert names(own) == {MINE: str(kept)}
+        assert find_blobs(own.store.files.directory) == {each.hex for each in own.closure(kept)}
+    finally:
+        subprocess.run(["umount", mount], check=True)
+
+
+def test_images_on_a_read_only_file_system_are_shown(tmp_path: Path) -> None:
+    require_root("mounts")
+    own = own_store(tmp_path / "home")
+    digest = add_image(own.store, [ONE], ALPINE)
+    subprocess.run(["mount", "--bind", tmp_path / "home", tmp_path / "home"], check=True)
+    try:
+        subprocess.run(["mount", "-o", "remount,bind,ro", tmp_path / "home"], check=True)
+        assert names(own) == {ALPINE: str(digest)}
+        assert len(own.store.details(digest).layers) == 1
+        with pytest.raises(OSError, match="Read-only"):
+            own.store.tag(digest, MINE)
+    finally:
+        subprocess.run(["umount", tmp_path / "home"], check=True)

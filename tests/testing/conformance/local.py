@@ -20,6 +20,7 @@ from boxlite.portal.loop import open_asyncio_loop
 from boxlite.runtime.layout import Home
 from boxlite.runtime.parts import Parts
 from boxlite.vmm.engine import Snapshot
+from boxlite.vmm.jail import build_jail, find_policy
 from boxlite.vmm.local import LocalEngine, open_local_engine
 from tests.testing.conformance.subject import Subject
 from vmm_ffi.spec import DiskSpec, InstanceSpec, VmmKind
@@ -68,7 +69,8 @@ class LocalSubject:
 
     @asynccontextmanager
     async def open_engine(self) -> AsyncIterator[LocalEngine]:
-        async with open_asyncio_loop() as loop, open_local_engine(loop, self._sockets) as engine:
+        jail = await build_jail(find_policy(None))
+        async with open_asyncio_loop() as loop, open_local_engine(loop, self._sockets, jail=jail) as engine:
             yield engine
 
 

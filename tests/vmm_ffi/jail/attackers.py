@@ -51,6 +51,7 @@ class Prison:
     """Of the home, which belongs to the user of the zygote."""
     host: socket.socket
     zygote: subprocess.Popen[bytes]
+    kind: VmmKind
 
     @property
     def disk(self) -> Path:
@@ -76,10 +77,10 @@ class Prison:
         """What each attack came to, as far as the attacker lived to say so, and the status of its end."""
         spec = InstanceSpec(
             box_id="mine",
-            kind=VmmKind.QEMU,
+            kind=self.kind,
             kernel=str(self.base),
             disks=(DiskSpec(str(self.base), "base"), DiskSpec(str(self.disk), "scratch", read_only=False)),
-            ports=(PortSpec(AGENT_PORT, str(self.sockets / "agent")),),
+            ports=(PortSpec(AGENT_PORT, str(self.sockets / "agent"), served=self.kind is VmmKind.KRUN),),
             kernel_args=(json.dumps(attacks).encode().hex(),),
             jail=jail,
         )
@@ -102,8 +103,8 @@ class Prison:
 
 
 @contextmanager
-def open_prison(user: int | None) -> Iterator[Prison]:
-    """With `user`, which takes root, all of it is that user's."""
+def open_prison(user: int | None, kind: VmmKind = VmmKind.QEMU) -> Iterator[Prison]:
+    """With `user`, which takes root, all of it is that user's. The jail is that of the engine `kind`."""
     with tempfile.TemporaryDirectory(prefix="boxlite-test-") as directory:
         folder = Path(directory)
         folder.chmod(0o755)
@@ -131,7 +132,7 @@ def open_prison(user: int | None) -> Iterator[Prison]:
             )
             theirs.close()
             try:
-                yield Prison(home, ours, zygote)
+                yield Prison(home, ours, zygote, kind)
                 ours.shutdown(socket.SHUT_WR)
                 assert zygote.wait(timeout=10) == 0
             finally:

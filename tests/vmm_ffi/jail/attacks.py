@@ -43,6 +43,20 @@ def create(path: str) -> None:
     open(path, "xb").close()
 
 
+def bind(path: str) -> None:
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(path)
+
+
+def link(path: str) -> None:
+    """symlink(2)"""
+    os.symlink("/", path)
+
+
+def folder(path: str) -> None:
+    os.mkdir(path)
+
+
 def names(path: str) -> list[str]:
     return sorted(os.listdir(path))
 

@@ -49,5 +49,5 @@ class AttackVmm(Vmm):
 
 
 if __name__ == "__main__":
-    factory = VmmFactory({VmmKind.QEMU: AttackVmm})
+    factory = VmmFactory(dict.fromkeys(VmmKind, AttackVmm))
     Zygote(socket.socket(fileno=os.dup(0)), os.pidfd_open(int(sys.argv[1])), factory).serve()

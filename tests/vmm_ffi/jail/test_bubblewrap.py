@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,8 +12,8 @@ from hypothesis import strategies as st
 from tests.vmm_ffi.specs import instances
 from vmm_ffi.jail import view as jail_view
 from vmm_ffi.jail.bubblewrap import child_of, command_line, status_of
-from vmm_ffi.jail.view import Access, view
-from vmm_ffi.spec import DiskSpec, InstanceSpec, VmmKind
+from vmm_ffi.jail.view import Access, Mount, view
+from vmm_ffi.spec import DiskSpec, InstanceSpec, PortSpec, VmmKind
 from vmm_ffi.vmm import Needs
 
 SPEC = InstanceSpec(box_id="box", kind=VmmKind.QEMU, kernel="/kernel", disks=(DiskSpec("/root", "root"),))
@@ -44,12 +45,21 @@ def test_whatever_a_specification_names_is_seen_and_only_its_own_files_can_be_wr
     files = {disk.path for disk in spec.disks if not disk.read_only}
     memory = set() if spec.memory_file is None else {spec.memory_file.path}
     writable = {path for path, mount in mounts.items() if mount.access is Access.WRITE}
-    assert writable <= files | memory
+    served = {os.path.dirname(port.path) for port in spec.ports if port.served}
+    assert writable <= files | memory | served
     assert set(mounts) >= {disk.path for disk in spec.disks}
     assert set(mounts) >= {os.path.dirname(port.path) for port in spec.ports}
+    if spec.proxy is not None and spec.network:
+        assert os.path.dirname(spec.proxy.path) in mounts
     devices = {path for path, mount in mounts.items() if mount.access is Access.DEVICE}
     assert devices <= {"/dev/null", "/dev/urandom"}
     assert all(not mount.shared or not mount.own for mount in mounts.values())
+
+
+def test_the_directory_in_which_a_machine_makes_a_socket_is_its_own_to_write() -> None:
+    ports = (PortSpec(2, "/run/box/there"), PortSpec(1, "/run/box/here", served=True))
+    assert Mount("/run/box", Access.WRITE, own=True) in view(attrs.evolve(SPEC, ports=ports), Needs(()))
+    assert Mount("/run/box", Access.READ) in view(attrs.evolve(SPEC, ports=ports[:1]), Needs(()))
 
 
 @pytest.mark.parametrize(("target", "shown"), [("usr/bin", "/usr/bin/x"), ("/usr/bin", "/usr/bin/x")])

@@ -23,6 +23,7 @@ from guest.agent.container.messages import (
     Ready,
     Report,
     Setup,
+    SetupFailed,
     Signalled,
     Spawn,
     Spawned,
@@ -107,6 +108,22 @@ def test_reports_reach_whom_they_concern() -> None:
         assert "out of memory" in str(fake.log[4])
 
     play(scenario)
+
+
+def test_an_init_that_has_failed_before_it_was_known_says_why() -> None:
+    """A dead process has no pidfd, and its agent is not to die of that."""
+
+    async def scenario() -> None:
+        with victim() as process:
+            pass
+        fake = Fake(process.pid)
+        fake.send(Forked(fake.victim), SetupFailed("no room"), Ended(256))
+        with pytest.raises(ContainerError, match="no room"):
+            await fake.client.set_up(Setup("", "", "", "", "", []))
+        await fake.ended.wait()
+        fake.sock.close()
+
+    run(scenario())
 
 
 @pytest.mark.parametrize(
