@@ -104,11 +104,13 @@ class Incarnation:
         self.ref._turn.take()
         instrument = self.ref._instrument
         done = None if instrument is None else instrument.on_start(self.ref)
+        has_started = False
         try:
             with self._scope:
                 try:
                     self.ref._turn.begin_hook()
                     await self._actor.started()
+                    has_started = True
                     # From here to the shield no other task may run. A start that is cancelled would otherwise never
                     # end, and a supervisor that is cancelled would otherwise cancel this life.
                     await trio.lowlevel.checkpoint_if_cancelled()
@@ -122,9 +124,10 @@ class Incarnation:
                 finally:
                     self._release(self._error)
                     await self._end_background()
+                    if has_started:
+                        await self._clean_up()
             if not self._ready:
                 raise self._error or StartAborted(f"{self.ref.name} was stopped before it was ready")
-            await self._clean_up()
         finally:
             if self._watches is not None:
                 self._watches.end()

@@ -102,19 +102,27 @@ async def test_a_start_cancelled_at_any_checkpoint_leaves_either_a_ready_child_o
     assert outcomes == {True, False}
 
 
-async def test_a_start_that_is_cancelled_while_it_shields_itself_leaves_no_child() -> None:
+async def test_a_start_that_is_cancelled_while_it_shields_itself_is_cleaned_up_and_leaves_no_child() -> None:
+    """What `started` has opened is `stopped`'s to close, whenever the cancellation comes."""
+
     class Shielding(Counter):
         async def started(self) -> None:
             with trio.CancelScope(shield=True):
                 await gate.wait()
 
+        async def stopped(self) -> None:
+            await trio.lowlevel.checkpoint()
+            cleaned_up.append(True)
+
     gate = trio.Event()
+    cleaned_up: list[bool] = []
     async with open_supervisor() as supervisor, trio.open_nursery() as nursery:
         nursery.start_soon(supervisor.start_child, ChildSpec("shielding", Shielding))
         await settle()
         nursery.cancel_scope.cancel()
         gate.set()
     assert supervisor.tree().children == ()
+    assert cleaned_up == [True]
 
 
 async def test_names_are_unique_among_children_and_free_again_when_a_child_is_gone() -> None:
