@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -239,12 +240,20 @@ def test_a_manifest_that_lies_about_its_parts_harms_nothing(own: Owned) -> None:
     assert names(own) == {ALPINE: str(digest)}
 
 
-def test_a_full_disk_is_told_and_loses_nothing(tmp_path: Path) -> None:
+@contextmanager
+def small_disk(mount: Path) -> Iterator[Path]:
+    """A file system that is soon full."""
     require_root("mounts")
-    mount = tmp_path / "small"
     mount.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", mount], check=True)
     try:
+        yield mount
+    finally:
+        subprocess.run(["umount", mount], check=True)
+
+
+def test_a_full_disk_is_told_and_loses_nothing(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "small") as mount:
         own = own_store(mount)
         digest = add_image(own.store, [ONE], ALPINE)
         with suppress(OSError):
@@ -257,18 +266,12 @@ def test_a_full_disk_is_told_and_loses_nothing(tmp_path: Path) -> None:
             own.store.blobs(lease).put(bytes(200_000), "text/plain")
         (mount / "filler").unlink()
         own.store.tag(digest, "example.com/last:1")
-    finally:
-        subprocess.run(["umount", mount], check=True)
 
 
 @pytest.mark.parametrize("way", ["remove", "prune", "evict"])
 def test_a_full_disk_can_be_freed(tmp_path: Path, way: str) -> None:
     """Though the list, which comes first, cannot be written then."""
-    require_root("mounts")
-    mount = tmp_path / "small"
-    mount.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", mount], check=True)
-    try:
+    with small_disk(tmp_path / "small") as mount:
         own = own_store(mount)
         kept, gone = add_image(own.store, [ONE], MINE, pulled=False), add_image(own.store, [ONE, TWO], ALPINE)
         own.users[kept] = ["web"]
@@ -284,8 +287,6 @@ def test_a_full_disk_can_be_freed(tmp_path: Path, way: str) -> None:
         assert (removed.deleted, removed.freed_bytes > 0) == ((str(gone),), True)
         assert names(own) == {MINE: str(kept)}
         assert find_blobs(own.store.files.directory) == {each.hex for each in own.closure(kept)}
-    finally:
-        subprocess.run(["umount", mount], check=True)
 
 
 def test_images_on_a_read_only_file_system_are_shown(tmp_path: Path) -> None:
