@@ -43,9 +43,14 @@ def shared_box(home: Path) -> Iterator[SharedBox]:
 
 
 @pytest.fixture
-def sockets(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A directory of its own for the test's sockets, by which its machines are known, too."""
-    # Not tmp_path, which is too long for a Unix socket.
+def short_path() -> Iterator[Path]:
+    """A directory as tmp_path, which is too long for a Unix socket."""
     with tempfile.TemporaryDirectory(prefix="boxlite-test-") as directory:
-        monkeypatch.setenv("BOXLITE_RUNTIME_DIR", directory)
         yield Path(directory)
+
+
+@pytest.fixture
+def sockets(short_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A directory of its own for the test's sockets, by which its machines are known, too."""
+    monkeypatch.setenv("BOXLITE_RUNTIME_DIR", str(short_path))
+    return short_path

@@ -218,7 +218,7 @@ def image_of_one_layer(layout: Path) -> Path:
 
 async def test_what_is_no_images_name(home: Path) -> None:
     async with boxlite.open_runtime(home=home, ephemeral=True) as runtime:
-        for image in ("", "Python", "oci:", "docker://alpine", "builtin/../x", "a b", "-rf", "x:", "x@sha256:0"):
+        for image in ("", "Python", "oci:", "ftp://alpine", "builtin/../x", "a b", "-rf", "x:", "x@sha256:0"):
             with pytest.raises((boxlite.InvalidReference, boxlite.ImageNotFound)):
                 await runtime.create(image)
         assert await runtime.list() == ()

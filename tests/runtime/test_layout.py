@@ -12,21 +12,21 @@ from boxlite.errors import DiskError, SocketPathTooLong
 from boxlite.runtime.layout import Home, find_home, find_socket_directory, open_run_directory
 
 
-def test_a_runtime_s_own_directories_are_private_and_go_with_it(tmp_path: Path) -> None:
-    sockets = tmp_path / "s"
+def test_a_runtime_s_own_directories_are_private_and_go_with_it(short_path: Path) -> None:
+    sockets = short_path / "s"
     sockets.mkdir()
-    with open_run_directory(Home(tmp_path / "home"), sockets) as run:
+    with open_run_directory(Home(short_path / "home"), sockets) as run:
         assert stat.S_IMODE(run.sockets.stat().st_mode) == 0o700
-        assert stat.S_IMODE((tmp_path / "home").stat().st_mode) == 0o700
+        assert stat.S_IMODE((short_path / "home").stat().st_mode) == 0o700
         (run.boxes / "box").mkdir()
         (run.boxes / "box" / "scratch.ext4").write_bytes(b"x")
         (run.sockets / "left").write_bytes(b"")
-    assert list((tmp_path / "home" / "runs").iterdir()) == []
+    assert list((short_path / "home" / "runs").iterdir()) == []
     assert list(sockets.iterdir()) == []
 
 
-def test_a_killed_runtime_s_files_are_swept_by_the_next_one_and_a_living_one_s_are_not(tmp_path: Path) -> None:
-    home, sockets = Home(tmp_path / "home"), tmp_path
+def test_a_killed_runtime_s_files_are_swept_by_the_next_one_and_a_living_one_s_are_not(short_path: Path) -> None:
+    home, sockets = Home(short_path / "home"), short_path
     with open_run_directory(home, sockets) as living:
         dead, dead_sockets = home.runs / "dead", sockets / "boxlite-dead"
         dead.mkdir()
@@ -38,17 +38,20 @@ def test_a_killed_runtime_s_files_are_swept_by_the_next_one_and_a_living_one_s_a
             assert living.sockets.exists()
 
 
-def test_a_socket_directory_that_is_too_long_is_refused_at_once(tmp_path: Path) -> None:
-    long = tmp_path / ("x" * 100)
-    with pytest.raises(SocketPathTooLong, match="BOXLITE_RUNTIME_DIR"), open_run_directory(Home(tmp_path), long):
+def test_a_socket_directory_that_is_too_long_is_refused_at_once(short_path: Path) -> None:
+    long = short_path / ("x" * 100)
+    with pytest.raises(SocketPathTooLong, match="BOXLITE_RUNTIME_DIR"), open_run_directory(Home(short_path), long):
         pass
 
 
-def test_a_home_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    with pytest.raises(DiskError, match="BOXLITE_HOME"), open_run_directory(Home(tmp_path / "file" / "home"), tmp_path):
+def test_a_home_that_cannot_be_written_is_refused(short_path: Path) -> None:
+    (short_path / "file").write_text("")
+    with (
+        pytest.raises(DiskError, match="BOXLITE_HOME"),
+        open_run_directory(Home(short_path / "file" / "home"), short_path),
+    ):
         pass
-    with pytest.raises(DiskError, match="BOXLITE_RUNTIME_DIR"), open_run_directory(Home(tmp_path), tmp_path / "no"):
+    with pytest.raises(DiskError, match="BOXLITE_RUNTIME_DIR"), open_run_directory(Home(short_path), short_path / "no"):
         pass
 
 

@@ -220,14 +220,14 @@ async def test_without_its_zygote_boxes_fail_with_the_cause_and_the_block_can_be
                 await box.start()
 
 
-def test_many_runtimes_open_and_close_on_one_home_without_sweeping_each_other(tmp_path: Path) -> None:
+def test_many_runtimes_open_and_close_on_one_home_without_sweeping_each_other(short_path: Path) -> None:
     """A folder is its runtime's from the first moment on, before anybody can see that it is locked."""
     failures: list[Exception] = []
 
     def open_and_close() -> None:
         try:
             for _ in range(60):
-                with open_run_directory(Home(tmp_path / "home"), tmp_path) as run:
+                with open_run_directory(Home(short_path / "home"), short_path) as run:
                     assert run.boxes.is_dir()
                     assert run.sockets.is_dir()
         except Exception as error:
@@ -239,4 +239,4 @@ def test_many_runtimes_open_and_close_on_one_home_without_sweeping_each_other(tm
     for thread in threads:
         thread.join()
     assert failures == []
-    assert list((tmp_path / "home" / "runs").iterdir()) == []
+    assert list((short_path / "home" / "runs").iterdir()) == []

@@ -25,8 +25,8 @@ from vmm_ffi.spec.records import encode_file
 
 
 @pytest.fixture
-def home(tmp_path: Path) -> Home:
-    return Home(tmp_path / "home")
+def home(short_path: Path) -> Home:
+    return Home(short_path / "home")
 
 
 def fill(home: Home, *boxes: StoredBox, scratch: bool = True) -> None:
@@ -114,15 +114,15 @@ async def test_the_empty_folder_of_a_creation_that_was_cut_off_goes(home: Home) 
     assert {path.name for path in home.boxes.iterdir()} == {make_box(1).id, "not-a-box"}
 
 
-def test_a_home_has_one_persistent_runtime_and_any_number_of_ephemeral_ones(home: Home, tmp_path: Path) -> None:
-    with open_persistent(home, tmp_path):
-        with pytest.raises(HomeInUse), open_persistent(home, tmp_path):
+def test_a_home_has_one_persistent_runtime_and_any_number_of_ephemeral_ones(home: Home, short_path: Path) -> None:
+    with open_persistent(home, short_path):
+        with pytest.raises(HomeInUse), open_persistent(home, short_path):
             pass
-        with open_ephemeral(home, tmp_path) as one, open_ephemeral(home, tmp_path) as two:
+        with open_ephemeral(home, short_path) as one, open_ephemeral(home, short_path) as two:
             assert len({one.boxes, two.boxes, home.boxes}) == 3
 
 
-def test_sockets_go_with_the_runtime_unless_a_kept_machine_looks_for_them(home: Home, tmp_path: Path) -> None:
+def test_sockets_go_with_the_runtime_unless_a_kept_machine_looks_for_them(home: Home, short_path: Path) -> None:
     """Then the next runtime has the same directory, wherever it would make its own."""
 
     def open_files(directory: Path) -> Path:
@@ -134,15 +134,15 @@ def test_sockets_go_with_the_runtime_unless_a_kept_machine_looks_for_them(home: 
         assert files.sockets.stat().st_mode & 0o777 == 0o700
         return files.sockets
 
-    first = open_files(tmp_path / "a")
+    first = open_files(short_path / "a")
     assert not first.exists()
     assert not home.sockets.is_symlink()
     fill(home, make_box(1, state=BoxState.RUNNING, vm=VM))
     kept = home.sockets.readlink()
     assert kept.exists()
-    assert open_files(tmp_path / "b") == kept
+    assert open_files(short_path / "b") == kept
     kept.rmdir()
-    assert open_files(tmp_path / "b").parent == tmp_path / "b"
+    assert open_files(short_path / "b").parent == short_path / "b"
 
 
 async def test_nothing_waits_for_a_machine_that_does_not_end(home: Home) -> None:
