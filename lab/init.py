@@ -31,7 +31,9 @@ $b mount -t devtmpfs dev /dev
 $b mkdir -p /dev/pts /dev/shm
 $b mount -t devpts -o gid=5,mode=620,ptmxmode=666 pts /dev/pts
 $b mount -t tmpfs -o mode=1777 shm /dev/shm
-$b mount -t tmpfs -o mode=1777 tmp /tmp
+# Nothing is mounted on /tmp, where the checkout may be; all is in memory anyway.
+$b mkdir -p /tmp
+$b chmod 1777 /tmp
 $b mount -t tmpfs -o mode=755 run /run
 $b mount -t cgroup2 cgroup /sys/fs/cgroup
 $b umount -l /old
