@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
 import statistics
@@ -46,9 +47,12 @@ def _measure_rates(rounds: int) -> list[Row]:
         "restart by hand": (rates.task_restart_rate, RESTARTS),
     }
     samples: dict[str, list[float]] = {name: [] for name in contenders}
+    # What half of SciPy has on the heap is no part of anybody's messages, nor is what the one before has left there.
+    gc.freeze()
     # Interleaved, since a machine's speed drifts more between minutes than between neighbours.
     for _ in range(rounds):
         for name, (rate, count) in contenders.items():
+            gc.collect()
             samples[name].append(rate(count))
     median = {name: statistics.median(values) for name, values in samples.items()}
 
