@@ -89,18 +89,19 @@ def make_disk(path: Path, script: str) -> Path:
     root = path.with_suffix(".root")
     for directory in _DIRECTORIES:
         (root / directory).mkdir(parents=True)
-    shutil.copy(_program("busybox", "busybox-static"), root / "bin/busybox")
+    shutil.copy(find_installed("busybox", "busybox-static"), root / "bin/busybox")
     for applet in subprocess.run([root / "bin/busybox", "--list"], check=True, capture_output=True).stdout.split():
         if applet != b"busybox":
             (root / "bin" / applet.decode()).symlink_to("busybox")
     (root / "init").write_text(script)
     (root / "init").chmod(0o755)
-    mke2fs = _program("mke2fs", "e2fsprogs")
+    mke2fs = find_installed("mke2fs", "e2fsprogs")
     subprocess.run([mke2fs, "-q", "-t", "ext4", "-d", root, path, "8M"], check=True, capture_output=True)
     return path
 
 
-def _program(name: str, package: str) -> str:
+def find_installed(name: str, package: str) -> str:
+    """The path of a program; raises FileNotFoundError, which names the package that it comes in."""
     found = find_program(name)
     if found is None:
         raise FileNotFoundError(f"{name} is not installed: install {package}")

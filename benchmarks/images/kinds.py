@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -11,16 +10,15 @@ from typing import Final
 
 import attrs
 
+from benchmarks.bare.guest import find_installed
 from boxlite.images.disk import build_disk
 from boxlite.images.layout import find_image, host_architecture
-from boxlite.programs import find_program
 
 
 @attrs.frozen
 class Source:
     """An image, as layers and as what `umoci unpack` made of them."""
 
-    name: str
     layout: Path
     tree: Path
 
@@ -40,18 +38,12 @@ def _ext4(source: Source, disk: Path) -> None:
 
 def _erofs(*options: str) -> Callable[[Source, Path], None]:
     def make(source: Source, disk: Path) -> None:
-        subprocess.run([_mkfs_erofs(), *options, str(disk), str(source.tree)], check=True, capture_output=True)
+        mkfs = find_installed("mkfs.erofs", "erofs-utils")
+        subprocess.run([mkfs, *options, str(disk), str(source.tree)], check=True, capture_output=True)
         with disk.open("rb") as file:
             os.fsync(file.fileno())
 
     return make
-
-
-def _mkfs_erofs() -> str:
-    found = find_program("mkfs.erofs")
-    if found is None:
-        raise FileNotFoundError("mkfs.erofs is not installed: install erofs-utils")
-    return found
 
 
 KINDS: Final[Mapping[str, Kind]] = {
@@ -64,8 +56,6 @@ KINDS: Final[Mapping[str, Kind]] = {
 
 def unpack(layout: Path, bundle: Path) -> None:
     """What the others do with an image: `umoci unpack`, synced. Raises FileNotFoundError where that is missing."""
-    if shutil.which("umoci") is None:
-        raise FileNotFoundError("umoci is not installed: install umoci")
-    command = ["umoci", "unpack", *(() if os.geteuid() == 0 else ("--rootless",))]
+    command = [find_installed("umoci", "umoci"), "unpack", *(() if os.geteuid() == 0 else ("--rootless",))]
     subprocess.run([*command, "--image", f"{layout}:latest", str(bundle)], check=True, capture_output=True)
     subprocess.run(["sync", "--file-system", str(bundle)], check=True)

@@ -23,7 +23,6 @@ from tests.images.distributions import alpine, debian, pack
 from tests.images.layouts import write_layout
 from vmm_ffi.spec import VmmKind
 
-ROUNDS: Final = 3
 MIB: Final = 1024 * 1024
 
 _BUILD: Final = "from layers to a disk that is synced; the limit is umoci unpack, and sync"
@@ -35,7 +34,7 @@ _OTHER_READ: Final = "a bare guest does it for the first time; the limit is our 
 _OURS, *_OTHERS = KINDS
 
 
-async def measure(rounds: int = ROUNDS, say: Callable[[str], None] = lambda text: None) -> list[Row]:
+async def measure(rounds: int, say: Callable[[str], None] = lambda text: None) -> list[Row]:
     """All rows. An image that cannot be had here loses its own, and no others."""
     home = find_home(None)
     home.make()
@@ -48,7 +47,8 @@ async def measure(rounds: int = ROUNDS, say: Callable[[str], None] = lambda text
             "alpine": lambda: write_layout(work / "alpine", [alpine(work / "a.tar").read_bytes()], compression="+gzip"),
             "debian": lambda: write_layout(work / "debian", [_debian(work).read_bytes()], compression="+gzip"),
         }
-        layouts["python"] = await _builtin(home.builtin)
+        python = await ensure_builtin("python", home.builtin)
+        layouts["python"] = lambda: python
         for name, make_layout in layouts.items():
             say(name)
             try:
@@ -64,18 +64,13 @@ def _debian(work: Path) -> Path:
     return pack(work / "debian.root", work / "debian.tar")
 
 
-async def _builtin(directory: Path) -> Callable[[], Path]:
-    layout = await ensure_builtin("python", directory)
-    return lambda: layout
-
-
 async def _measure_image(name: str, layout: Path, bare: BareParts, work: Path, rounds: int) -> list[Row]:
     build: dict[str, list[float]] = {kind: [] for kind in KINDS}
     unpacking: list[float] = []
     steps: dict[tuple[str, str], list[float]] = {(kind, step): [] for kind in KINDS for step in STEPS}
     disks = {kind: work / f"{name}.{kind}" for kind in KINDS}
     tree = work / f"{name}.bundle"
-    source = Source(name, layout, tree / "rootfs")
+    source = Source(layout, tree / "rootfs")
     for _ in range(rounds):
         shutil.rmtree(tree, ignore_errors=True)
         unpacking.append(await trio.to_thread.run_sync(_timed, lambda: unpack(layout, tree)))

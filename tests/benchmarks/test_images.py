@@ -24,7 +24,7 @@ async def test_our_disk_is_read_in_a_guest_and_umoci_unpacks_the_same_image(home
     layers = [archive(directory(b"./"), file(b"a", b"x" * 5000)), archive(file(b"b", b"y"), file(b".wh.a"))]
     with tempfile.TemporaryDirectory(prefix="boxlite-bench-") as name, trio.fail_after(PATIENCE):
         work = Path(name)
-        source = Source("tiny", write_layout(work / "layout", layers, compression="+gzip"), work / "bundle/rootfs")
+        source = Source(write_layout(work / "layout", layers, compression="+gzip"), work / "bundle/rootfs")
         unpack(source.layout, work / "bundle")
         assert [path.name for path in source.tree.iterdir()] == ["b"]
         kind = KINDS["ext4"]
