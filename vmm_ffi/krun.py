@@ -14,7 +14,7 @@ from typing import Final, NoReturn, Protocol
 import attrs
 
 from vmm_ffi.krun_library import INSTALL, Krun, KrunError, package_of, version_of
-from vmm_ffi.spec import InstanceSpec, PortSpec, ProxyKind
+from vmm_ffi.spec import InstanceSpec, MemoryFile, PortSpec, ProxyKind
 from vmm_ffi.vmm import Needs, Vmm, VmmError, VmmInstance
 
 MAX_CPUS: Final = 255
@@ -27,6 +27,8 @@ _NET_FLAG_VFKIT = 1
 _NET_FEATURES = 0
 _LOG_ERRORS, _LOG_STYLE_NEVER, _LOG_WITHOUT_ENVIRONMENT = 1, 2, 1
 _STDOUT = 1
+_MEMORY_IN_A_FILE = "SMOLVM_FORKABLE"
+"""What makes libkrun keep a machine's memory so; it has no call for it."""
 
 _BASE = {"base": sys.base_prefix, "platbase": sys.base_exec_prefix}
 """Where Python's own modules are, for one in a virtual environment too."""
@@ -89,6 +91,9 @@ def configure(krun: Library, spec: InstanceSpec, log: Callable[[str], object]) -
         _port(krun, context, port)
     log("console")
     _console(krun, context)
+    if spec.memory_file is not None:
+        log("snapshot")
+        _snapshot(krun, context, spec, spec.memory_file)
     log("rlimits: the guest's agent sets them itself; libkrun's init, which would, does not run")
     log("entry point: /init on the first disk")
     krun.call("krun_set_kernel", context, spec.kernel, _KERNEL_FORMAT_ELF, None, kernel_arguments(spec))
@@ -132,6 +137,18 @@ def _console(krun: Library, context: int) -> None:
         # Of versions that have a console unless they are told otherwise: to that one's output a path leads at best.
         krun.call("krun_disable_implicit_console", context)
     krun.call("krun_add_virtio_console_default", context, -1, _STDOUT, _STDOUT)
+
+
+def _snapshot(krun: Library, context: int, spec: InstanceSpec, memory: MemoryFile) -> None:
+    """Either it can be told to save itself, or it begins with what another one has saved."""
+    # Then its memory is a file without a name: quickly saved, and filled with what was saved, which it cannot change.
+    os.environ[_MEMORY_IN_A_FILE] = "1"
+    if not spec.incoming:
+        krun.call("krun_set_control_socket", context, spec.monitor)
+        return
+    krun.call("krun_set_snapshot", context, spec.state_directory)
+    # The library has it open for as long as the process is there.
+    krun.call("krun_set_snapshot_memory_fd", context, os.open(memory.path, os.O_RDONLY | os.O_CLOEXEC))
 
 
 def _require(krun: Library, feature: int, what: str) -> None:
@@ -199,8 +216,12 @@ class KrunVmm(Vmm):
         if spec.shares:
             # It looks up whatever name a guest gives it, ".." and "/" too, and takes a /proc to do so: docs/volumes.md.
             raise VmmError("libkrun does not hold a guest to what is shared with it: use the engine qemu for volumes")
-        if spec.incoming or spec.memory_file is not None:
-            raise VmmError("libkrun saves and restores no machines: use the engine qemu for templates")
+        if spec.incoming != (spec.memory_file is not None and not spec.memory_file.shared):
+            raise VmmError("a machine goes on from a saved one's memory and state, or from neither")
+        if spec.memory_file is not None and spec.state_directory is None:
+            raise VmmError("a machine that is saved or restored needs a directory for its state")
+        if spec.memory_file is not None and spec.memory_file.shared and spec.monitor is None:
+            raise VmmError("a machine that is saved needs a socket on which it is told to do so")
         return KrunInstance(spec, spec.library)
 
 

@@ -36,6 +36,14 @@ int32_t krun_start_enter(uint32_t ctx_id);
 """
 """Of what is used here, as libkrun.h has it. Which of them a library has depends on its version."""
 
+SNAPSHOT_DECLARATIONS: Final = """
+int32_t krun_set_control_socket(uint32_t ctx_id, const char *c_path);
+int32_t krun_set_snapshot(uint32_t ctx_id, const char *c_dir);
+int32_t krun_set_snapshot_memory_fd(uint32_t ctx_id, int fd);
+"""
+"""By which machines are saved and restored. Only the library of the smolmachines wheel has them, and no header that is
+public: they are declared as that project's own program calls them (github.com/smol-machines/smolvm)."""
+
 SINCE: Final = "1.17"
 """The first version that can keep a guest off the host's network (krun_add_vsock)."""
 
@@ -52,7 +60,7 @@ class KrunError(VmmError):
 def declare() -> cffi.FFI:
     """The declarations, read once: the zygote does so before it forks, since it takes longer than a fork."""
     ffi = cffi.FFI()
-    ffi.cdef(DECLARATIONS)
+    ffi.cdef(DECLARATIONS + SNAPSHOT_DECLARATIONS)
     return ffi
 
 

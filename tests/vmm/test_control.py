@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 import trio
@@ -38,7 +39,7 @@ async def controlled() -> AsyncIterator[tuple[SignalControl, VmProcess, trio.Pro
     process = VmProcess(identity, Console(), lambda number: os.kill(child.pid, number))
     try:
         await child.stdout.receive_some(1)
-        yield SignalControl(process, identity), process, child
+        yield SignalControl(process, identity, Path("/nowhere")), process, child
     finally:
         child.kill()
         await child.wait()
