@@ -30,6 +30,11 @@ STATE_FILES: Final = ("checkpoint.bin", "manifest.bin")
 
 _SAVED = "saved"
 _MAX_ANSWER = 4096
+_SAID = 500
+
+
+class DamagedState(OSError):
+    """What should be a saved state is none."""
 
 
 @attrs.frozen
@@ -51,7 +56,7 @@ class Saving:
         """
         answer = await _command(self.socket, b"SAVE %b\n" % os.fsencode(self.directory / _SAVED))
         if not answer.startswith(b"OK "):
-            raise OSError(errno.EIO, f"libkrun did not save the machine: {printable(answer) or 'it hung up'}")
+            raise OSError(errno.EIO, f"libkrun did not save the machine: {printable(answer[:_SAID]) or 'it hung up'}")
         self._collect(state)
 
     def _collect(self, state: Path) -> None:
@@ -75,7 +80,10 @@ class Saving:
 
 
 def unpack_state(state: Path, directory: Path) -> None:
-    """Makes a directory with what libkrun restores a machine from, for its process to read; raises OSError."""
+    """Makes a directory with what libkrun restores a machine from, for its process to read.
+
+    Raises `DamagedState`, and OSError where files cannot be read or made; then leaves nothing.
+    """
     content = read_state(state)
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as members:
@@ -83,7 +91,7 @@ def unpack_state(state: Path, directory: Path) -> None:
                 raise zipfile.BadZipFile("it has other files in it")
             files = {name: members.read(name) for name in STATE_FILES}
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, ValueError, EOFError) as error:
-        raise OSError(errno.EINVAL, f"{state} is damaged, so the machine cannot be restored: {error}") from error
+        raise DamagedState(errno.EINVAL, f"{state} is damaged, so the machine cannot be restored: {error}") from error
     directory.mkdir(mode=0o755)
     try:
         for name, data in files.items():

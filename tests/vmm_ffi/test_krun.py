@@ -19,6 +19,7 @@ from vmm_ffi.krun_library import KrunError
 from vmm_ffi.spec import (
     AGENT_PORT,
     READY_PORT,
+    SNAPSHOT_CALLS,
     DiskSpec,
     InstanceSpec,
     MemoryFile,
@@ -131,7 +132,7 @@ def test_the_steps_come_in_one_order_and_are_logged() -> None:
 @given(instances)
 def test_every_machine_keeps_its_disks_in_order_and_read_only_and_its_network_off(spec: InstanceSpec) -> None:
     """Without a network there is no device for one, and no flag by which libkrun would make connections itself."""
-    spec = attrs.evolve(spec, cpus=min(spec.cpus, 8))
+    spec = attrs.evolve(spec, cpus=min(spec.cpus, 8), memory_file=None, incoming=False)
     for calls in (NEW, OLD):
         krun, _ = configured(spec, Recorded(calls))
         assert krun.told("krun_add_disk") == [[5, disk.serial, disk.path, disk.read_only] for disk in spec.disks]
@@ -185,9 +186,47 @@ def test_a_machine_that_cannot_be_is_refused() -> None:
         KrunVmm().create(attrs.evolve(SPEC, library=None))
     with pytest.raises(VmmError, match="use the engine qemu for volumes"):
         KrunVmm().create(attrs.evolve(SPEC, shares=(ShareSpec("v0", "/srv"),)))
-    for spec in (attrs.evolve(SPEC, incoming=True), attrs.evolve(SPEC, memory_file=MemoryFile("/m", True))):
-        with pytest.raises(VmmError, match="saves and restores no machines"):
+    saved, private = MemoryFile("/m", shared=True), MemoryFile("/m", shared=False)
+    for memory, incoming, directory, socket, complaint in (
+        (None, True, None, None, "memory and state, or from neither"),
+        (private, False, "/s", None, "memory and state, or from neither"),
+        (saved, True, "/s", "/c", "memory and state, or from neither"),
+        (private, True, None, None, "needs a directory for its state"),
+        (saved, False, None, "/c", "needs a directory for its state"),
+        (saved, False, "/s", None, "needs a socket"),
+    ):
+        spec = attrs.evolve(SPEC, memory_file=memory, incoming=incoming, state_directory=directory, monitor=socket)
+        with pytest.raises(VmmError, match=complaint):
             KrunVmm().create(spec)
+
+
+def test_a_machine_that_is_to_be_saved_takes_commands_and_no_other_one_does(tmp_path: Path) -> None:
+    """A restored one has the memory by a descriptor that cannot write to it."""
+    memory = tmp_path / "memory"
+    memory.touch()
+    saves = attrs.evolve(SPEC, memory_file=MemoryFile(str(memory), True), state_directory="/s", monitor="/run/c")
+    restored = attrs.evolve(saves, memory_file=MemoryFile(str(memory), False), incoming=True, monitor=None)
+    calls = NEW | set(SNAPSHOT_CALLS)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SMOLVM_FORKABLE", "")
+        krun, steps = configured(saves, Recorded(calls))
+        assert steps[-3] == "snapshot"
+        assert [call for call in krun.calls if call[0] in SNAPSHOT_CALLS] == [("krun_set_control_socket", 5, "/run/c")]
+        assert os.environ["SMOLVM_FORKABLE"] == "1"
+        krun, _ = configured(restored, Recorded(calls))
+        [_, (_, context, descriptor)] = used = [call for call in krun.calls if call[0] in SNAPSHOT_CALLS]
+        assert used == [("krun_set_snapshot", 5, "/s"), ("krun_set_snapshot_memory_fd", context, descriptor)]
+        assert isinstance(descriptor, int)
+        try:
+            assert os.path.samestat(os.fstat(descriptor), memory.stat())
+            with pytest.raises(OSError, match="Bad file descriptor"):
+                os.write(descriptor, b"x")
+        finally:
+            os.close(descriptor)
+    for call in SNAPSHOT_CALLS:
+        with pytest.raises(KrunError, match=call):
+            configured(restored if "snapshot" in call else saves, Recorded(calls - {call}))
+    assert not set(SNAPSHOT_CALLS) & {name for name, *_ in configured(SPEC, Recorded(calls))[0].calls}
 
 
 CHILD = """
