@@ -11,8 +11,13 @@ import trio
 
 from lab.contents import CHECKOUT
 
-TESTS: Final = ("tests/testing/conformance/test_local.py", "-k", "krun")
-"""The conformance suite's part about libkrun."""
+TESTS: Final = (
+    "tests/testing/conformance/test_local.py",
+    "tests/templates/test_real.py",
+    "-k",
+    "krun or (test_real and not memory_of_clones)",
+)
+"""The conformance suite's part about libkrun, and those about templates, for which libkrun is the engine there."""
 
 # What is not run there is a failure: nobody else runs it.
 _OPTIONS: Final = ("-p", "lab.no_skips", "-p", "no:cacheprovider", "-v")

@@ -18,7 +18,7 @@ from boxlite.vmm.console import Console
 from boxlite.vmm.process import VmExit
 from vmm_ffi.spec import InstanceSpec, ProcessIdentity, VmRecord
 
-__all__ = ["Engine", "ProcessIdentity", "Snapshot", "Vm", "VmRecord"]
+__all__ = ["Engine", "ProcessIdentity", "Snapshot", "SnapshotDamaged", "Vm", "VmRecord"]
 
 
 @attrs.frozen
@@ -29,6 +29,10 @@ class Snapshot:
     """What its memory held; restored machines share it, copy-on-write."""
     state: Path
     """What its processors and devices held."""
+
+
+class SnapshotDamaged(OSError):
+    """What was saved is not what a machine can be restored from."""
 
 
 class Vm(Protocol):
@@ -113,8 +117,8 @@ class Engine(Protocol):
         An engine that cannot do either (`EngineChoice.saves`) ends the machine with a line on its console.
 
         The engine adds the ports and their nonce to `spec`. A detached one writes its identity, its console and its
-        exit into files of `directory`. Raises `ZygoteError`, OSError where a file or descriptor is missing or what was
-        saved is damaged, or `StorageFull`. Cancellation leaves no process, socket or file.
+        exit into files of `directory`. Raises `ZygoteError`, OSError where a file or descriptor is missing,
+        `SnapshotDamaged`, or `StorageFull`. Cancellation leaves no process, socket or file.
         """
 
     def adopt(self, record: VmRecord, *, directory: Path) -> AbstractAsyncContextManager[Vm]:

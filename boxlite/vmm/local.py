@@ -24,7 +24,7 @@ from boxlite.portal.session import open_session
 from boxlite.portal.transport import GuestSocket, ServedSocket, listen
 from boxlite.vmm.console import Console
 from boxlite.vmm.control import Control, MonitorControl, SignalControl
-from boxlite.vmm.engine import Snapshot
+from boxlite.vmm.engine import Snapshot, SnapshotDamaged
 from boxlite.vmm.identity import user_of
 from boxlite.vmm.jail import Jail
 from boxlite.vmm.kept import (
@@ -452,7 +452,9 @@ def _check_memory(path: Path, mib: int) -> None:
     """QEMU would refuse a file that is too short, but fill one that is empty, and harm every machine that shares it."""
     size = path.stat().st_size
     if size != mib << 20:
-        raise OSError(errno.EINVAL, f"{path} has {size} bytes, the machine's memory {mib} MiB: the snapshot is damaged")
+        raise SnapshotDamaged(
+            errno.EINVAL, f"{path} has {size} bytes, the machine's memory {mib} MiB: the snapshot is damaged"
+        )
 
 
 def _secure(directory: Path) -> None:

@@ -23,6 +23,7 @@ import trio
 
 from boxlite.portal.transport import ServedSocket
 from boxlite.printable import printable
+from boxlite.vmm.engine import SnapshotDamaged
 from boxlite.vmm.migration import MAX_STATE, read_state, write_new
 
 MEMORY: Final = "memory.bin"
@@ -31,10 +32,6 @@ STATE_FILES: Final = ("checkpoint.bin", "manifest.bin")
 _SAVED = "saved"
 _MAX_ANSWER = 4096
 _SAID = 500
-
-
-class DamagedState(OSError):
-    """What should be a saved state is none."""
 
 
 @attrs.frozen
@@ -82,7 +79,7 @@ class Saving:
 def unpack_state(state: Path, directory: Path) -> None:
     """Makes a directory with what libkrun restores a machine from, for its process to read.
 
-    Raises `DamagedState`, and OSError where files cannot be read or made; then leaves nothing.
+    Raises `SnapshotDamaged`, and OSError where files cannot be read or made; then leaves nothing.
     """
     content = read_state(state)
     try:
@@ -91,7 +88,9 @@ def unpack_state(state: Path, directory: Path) -> None:
                 raise zipfile.BadZipFile("it has other files in it")
             files = {name: members.read(name) for name in STATE_FILES}
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, ValueError, EOFError) as error:
-        raise DamagedState(errno.EINVAL, f"{state} is damaged, so the machine cannot be restored: {error}") from error
+        raise SnapshotDamaged(
+            errno.EINVAL, f"{state} is damaged, so the machine cannot be restored: {error}"
+        ) from error
     directory.mkdir(mode=0o755)
     try:
         for name, data in files.items():

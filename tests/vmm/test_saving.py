@@ -15,8 +15,9 @@ import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
+from boxlite.vmm.engine import SnapshotDamaged
 from boxlite.vmm.migration import MAX_STATE
-from boxlite.vmm.saving import STATE_FILES, DamagedState, Saving, unpack_state
+from boxlite.vmm.saving import STATE_FILES, Saving, unpack_state
 
 MEMORY = bytes(8192)
 ANSWER = b"OK saved (8192 bytes, 1 regions, paused)\n"
@@ -164,7 +165,7 @@ def test_a_state_is_whole_or_an_error_that_leaves_nothing(noise: bytes, cut: int
         for number, damaged in enumerate((noise, content[:cut], content[:cut] + noise + content[cut + len(noise) :])):
             state, restored = directory / f"state-{number}", directory / f"restored-{number}"
             state.write_bytes(damaged)
-            with suppress(DamagedState):
+            with suppress(SnapshotDamaged):
                 unpack_state(state, restored)
             if restored.exists():
                 found = {path.name: path.read_bytes() for path in restored.iterdir()}
@@ -177,11 +178,11 @@ def test_a_state_of_other_files_is_none(state: Path, tmp_path: Path) -> None:
         with zipfile.ZipFile(state, "w") as archive:
             for member in members:
                 archive.writestr(member, b"")
-        with pytest.raises(DamagedState, match="damaged"):
+        with pytest.raises(SnapshotDamaged, match="damaged"):
             unpack_state(state, tmp_path / "restored")
     with zipfile.ZipFile(state, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("checkpoint.bin", bytes(MAX_STATE + 1))
         archive.writestr("manifest.bin", b"")
-    with pytest.raises(DamagedState, match="damaged"):
+    with pytest.raises(SnapshotDamaged, match="damaged"):
         unpack_state(state, tmp_path / "restored")
     assert not (tmp_path / "x").exists()
