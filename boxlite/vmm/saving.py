@@ -12,6 +12,7 @@ from __future__ import annotations
 import errno
 import io
 import os
+import re
 import shutil
 import stat
 import zipfile
@@ -32,6 +33,7 @@ STATE_FILES: Final = ("checkpoint.bin", "manifest.bin")
 _SAVED = "saved"
 _MAX_ANSWER = 4096
 _SAID = 500
+_OS_ERROR = re.compile(rb"\(os error (\d{1,3})\)")
 
 
 @attrs.frozen
@@ -53,7 +55,9 @@ class Saving:
         """
         answer = await _command(self.socket, b"SAVE %b\n" % os.fsencode(self.directory / _SAVED))
         if not answer.startswith(b"OK "):
-            raise OSError(errno.EIO, f"libkrun did not save the machine: {printable(answer[:_SAID]) or 'it hung up'}")
+            raise OSError(
+                _cause(answer), f"libkrun did not save the machine: {printable(answer[:_SAID]) or 'it hung up'}"
+            )
         self._collect(state)
 
     def _collect(self, state: Path) -> None:
@@ -100,6 +104,12 @@ def unpack_state(state: Path, directory: Path) -> None:
     except BaseException:
         shutil.rmtree(directory, ignore_errors=True)
         raise
+
+
+def _cause(answer: bytes) -> int:
+    """Where the system has refused something, the answer ends with its error's number, as Rust prints it."""
+    found = _OS_ERROR.search(answer)
+    return errno.EIO if found is None else int(found[1])
 
 
 async def _command(socket: Path, line: bytes) -> bytes:

@@ -147,6 +147,15 @@ async def test_a_pipe_in_the_place_of_the_state_is_not_waited_for(saving: Saving
     assert (tmp_path / "restored" / "checkpoint.bin").read_bytes() == b""
 
 
+@pytest.mark.parametrize(("said", "cause"), [("(os error 28)", 28), ("(os error 122)", 122), ("(os error x)", 5)])
+async def test_the_error_has_the_number_of_the_system_s_own(saving: Saving, state: Path, said: str, cause: int) -> None:
+    """By which a full disk is told from everything else."""
+    async with libkrun(saving, f"ERR EIO capture VM: guest-memory dump: no {said}\n".encode()):
+        with pytest.raises(OSError, match="did not save") as caught:
+            await saving.save(state)
+    assert caught.value.errno == cause
+
+
 async def test_where_nobody_listens_is_an_error(saving: Saving, state: Path) -> None:
     with pytest.raises(FileNotFoundError):
         await saving.save(state)
