@@ -41,7 +41,7 @@ async def bench(kind: VmmKind, home: Path) -> AsyncIterator[Bench]:
 async def test_a_bare_machine_answers_streams_and_ends(bench: Bench) -> None:
     with trio.fail_after(PATIENCE):
         async with open_bare_machine(bench.parts, bench.work) as machine:
-            assert machines() == [machine.process.pid]
+            assert machine.process.pid in machines()
             assert await machine.ask("echo") == b"x\n"
             await machine.stream_out(STREAM)
             await machine.stream_in(STREAM)
