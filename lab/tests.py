@@ -11,8 +11,8 @@ import trio
 
 from lab.contents import CHECKOUT
 
-TESTS: Final = ("tests/testing/conformance/test_local.py", "-k", "krun")
-"""The conformance suite's part about libkrun."""
+TESTS: Final = ("tests/testing/conformance/test_local.py", "tests/benchmarks/test_bare.py", "-k", "krun")
+"""The conformance suite's part about libkrun, and the bare machines that it is measured beside."""
 
 # What is not run there is a failure: nobody else runs it.
 _OPTIONS: Final = ("-p", "lab.no_skips", "-p", "no:cacheprovider", "-v")
