@@ -19,7 +19,7 @@ from benchmarks.boxes.bench import FULL, Bench, Effort, Emit, make_bench
 from benchmarks.rows import Row
 from boxlite.errors import first_error
 from boxlite.vmm.engines import EngineChoice
-from vmm_ffi.krun_library import version_of
+from vmm_ffi.krun_package import version_of
 from vmm_ffi.spec import VmmKind
 
 THE_LAB: Final = "in the nested lab"
