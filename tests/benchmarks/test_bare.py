@@ -64,7 +64,7 @@ async def test_machines_that_are_ready_answer_and_end_by_themselves(bench: Bench
 async def test_a_machine_that_ends_at_once_is_an_error_that_says_why(bench: Bench) -> None:
     """Not a wait without end for its connection."""
     nowhere = attrs.evolve(bench.parts, kernel=bench.work / "nothing")
-    with trio.fail_after(PATIENCE), pytest.raises(ConnectionError, match=r"status 1|libkrun refuses krun_set_kernel"):
+    with trio.fail_after(PATIENCE), pytest.raises(ConnectionError, match=r"status 1|libkrun refuses krun_start_enter"):
         async with open_bare_machine(nowhere, bench.work):
             raise AssertionError("unreachable")
 
