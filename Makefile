@@ -27,7 +27,8 @@ help:
 	@echo "make proto   generate the code of proto/boxlite/v1 again"
 	@echo "make bench   measure, and print ratios"
 	@echo "make lab     run the tests that need a /dev/kvm in a machine that has one, see docs/lab.md"
-	@echo "make lab-bench   measure boxes there, beside bare libkrun; PEERS='boxlite ...' beside other packages too"
+	@echo "make lab-bench   measure boxes there, beside bare libkrun; PEERS='boxlite ...' beside other packages too;"
+	@echo "                 BOXES='--samples 0.3' measures less"
 	@echo "make lab-shell CMD='...'   run a command in a machine that has a /dev/kvm, see docs/lab.md"
 	@echo "make docs    write the reference, made from docstrings, to build/reference"
 	@echo "make clean   remove $(VENV) and caches"
@@ -84,6 +85,10 @@ lab: setup
 	$(BIN)/python -m lab test
 
 lab-bench: setup
+	@mkdir -p build
+	$(BIN)/python -m lab run -- python -m benchmarks boxes --engine krun --lab $(BOXES) --json - >build/performance-krun.part
+	@mv build/performance-krun.part build/performance-krun.json
+	@echo "build/performance-krun.json has the rows, and python -m benchmarks report makes a page of them: see docs/lab.md"
 	$(BIN)/python -m lab bench --only ours libkrun $(PEERS) --rounds $(or $(ROUNDS),1)
 
 lab-shell: setup

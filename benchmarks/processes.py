@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 _TICKS = os.sysconf("SC_CLK_TCK")
+_KVM_MACHINE = "anon_inode:kvm-vm"
 _UTIME, _STIME = 11, 12  # counted from the state, the first field after the program's name
 
 
@@ -54,6 +55,20 @@ def descendants(pid: int) -> list[int]:
 def named(pids: Iterable[int], name: str) -> list[int]:
     """Those that run a program whose name begins so."""
     return [pid for pid in pids if _name(pid).startswith(name)]
+
+
+def machines() -> list[int]:
+    """Those below this process that are virtual machines: a QEMU, or what has one of KVM's open, as libkrun does."""
+    below = descendants(os.getpid())
+    found = set(named(below, "qemu"))
+    return [pid for pid in below if pid in found or _KVM_MACHINE in _open_files(pid)]
+
+
+def _open_files(pid: int) -> set[str]:
+    try:
+        return {os.readlink(link) for link in Path(f"/proc/{pid}/fd").iterdir()}
+    except (FileNotFoundError, ProcessLookupError):
+        return set()  # It has ended meanwhile, or closed one.
 
 
 def _name(pid: int) -> str:

@@ -13,6 +13,9 @@ from rich.table import Table
 NOT_MEASURED = "not measured: "
 """How the method of a row without a value begins; the reason follows."""
 
+LEFT_OUT = "left out: "
+"""The same of a row that is without meaning where it was to be measured."""
+
 
 @attrs.frozen
 class Row:
@@ -31,6 +34,11 @@ class Row:
     def missing(cls, name: str, reason: str) -> Self:
         """The row of a figure that could not be measured."""
         return cls(name, None, "", None, 0, f"{NOT_MEASURED}{reason}")
+
+    @classmethod
+    def left_out(cls, name: str, reason: str) -> Self:
+        """The row of a figure that there is not, on this engine for example."""
+        return cls(name, None, "", None, 0, f"{LEFT_OUT}{reason}")
 
     @property
     def ratio(self) -> float | None:

@@ -13,11 +13,12 @@ from lab.contents import CHECKOUT
 
 TESTS: Final = (
     "tests/testing/conformance/test_local.py",
+    "tests/benchmarks/test_bare.py",
     "tests/templates/test_real.py",
     "-k",
     "krun or (test_real and not memory_of_clones)",
 )
-"""The conformance suite's part about libkrun, and those about templates, for which libkrun is the engine there."""
+"""The suite's part about libkrun, the bare machines that it is measured beside, and templates on libkrun."""
 
 # What is not run there is a failure: nobody else runs it.
 _OPTIONS: Final = ("-p", "lab.no_skips", "-p", "no:cacheprovider", "-v")

@@ -55,13 +55,15 @@ def become(
 def prepare(spec: InstanceSpec) -> None:
     """For whoever forks: loads what every shim of this kind would else load for itself, which takes longer than a fork.
 
-    What fails here fails in the shim again, where the console takes it.
+    And asks what is the same for all of them. What fails here fails in the shim again, where the console takes it.
     """
     if spec.kind is VmmKind.KRUN:
         with contextlib.suppress(Exception):
-            from vmm_ffi.krun_library import declare
+            from vmm_ffi.krun import KrunVmm
 
-            declare()
+            instance = KrunVmm().create(spec)
+            if jailed(spec):
+                _ = instance.needs
 
 
 def _pass(gate: int) -> None:

@@ -9,10 +9,9 @@ from typing import NoReturn
 import attrs
 
 from vmm_ffi.spec import InstanceSpec
+from vmm_ffi.vmm_error import VmmError
 
-
-class VmmError(Exception):
-    """The engine cannot make this virtual machine; the message says what is missing."""
+__all__ = ["Needs", "Vmm", "VmmError", "VmmInstance"]
 
 
 @attrs.frozen

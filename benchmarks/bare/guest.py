@@ -15,9 +15,6 @@ PORT: Final = "org.boxlite.bench"
 CHUNK: Final = 64 * 1024
 """Bytes that `dd` moves at once."""
 
-STREAM_BYTES: Final = 64 * 1024 * 1024
-"""How much one measurement of a stream moves."""
-
 READY: Final = b"ready\n"
 """The script's first line."""
 
@@ -38,18 +35,18 @@ ANSWERING: Final = (
     FIND_PORT
     + f"""
 echo ready >&3
-while read command <&3; do
+while read command count <&3; do
     case $command in
         # By its path, so that the shell forks and executes it.
         echo) /bin/echo x >&3 ;;
-        out) dd if=/dev/zero bs={CHUNK} count={STREAM_BYTES // CHUNK} >&3 2>/dev/null ;;
-        in) dd of=/dev/null bs={CHUNK} count={STREAM_BYTES // CHUNK} iflag=fullblock <&3 2>/dev/null; echo done >&3 ;;
+        out) dd if=/dev/zero bs={CHUNK} count=$count >&3 2>/dev/null ;;
+        in) dd of=/dev/null bs={CHUNK} count=$count iflag=fullblock <&3 2>/dev/null; echo done >&3 ;;
         off) reboot -f ;;
     esac
 done
 """
 )
-"""Does what each line says that comes in, once."""
+"""Does what each line says that comes in, once: a command, and of a stream, how many times `CHUNK` it has."""
 
 BARE_STARTS: Final = 3
 

@@ -1,29 +1,21 @@
-"""QEMU by hand: boots a bare machine, saves it, and restores it."""
+"""A bare machine as a script sees it, whatever engine runs it."""
 
 from __future__ import annotations
 
-import subprocess
-import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import TypeVar
 
 import attrs
 import trio
 
-from benchmarks.bare.guest import CHUNK, PORT, READY, STREAM_BYTES
-from benchmarks.bare.monitor import Monitor
-from boxlite.portal.transport import GuestSocket, listen
+from benchmarks.bare.guest import CHUNK, READY
 from boxlite.vmm.engines import EngineChoice
-from vmm_ffi.spec import Accelerator
-
-T = TypeVar("T")
 
 MEMORY_MIB = 256
 """As much as a box has by default."""
 
-_END_SECONDS = 10.0
+END_SECONDS = 10.0
+"""How long the process of a machine that was killed has to be gone."""
+
 _READ = 256 * 1024
 
 
@@ -37,22 +29,18 @@ class BareParts:
     kernel_arguments: tuple[str, ...] = ()
 
 
-@attrs.frozen
-class BareSnapshot:
-    """A machine that was saved while its script waited for a line."""
-
-    memory: Path
-    state: Path
-
-
 class BareMachine:
-    """A machine that runs; `open_bare_machine` and `restore_bare_machine` make it."""
+    """A machine that runs, with a script in it that answers lines; `benchmarks.bare.engines` makes it."""
 
-    def __init__(self, process: trio.Process, port: trio.SocketStream, monitor: Monitor) -> None:
-        """For `launch`."""
+    def __init__(self, process: trio.Process, port: trio.abc.Stream, log: Path) -> None:
+        """For the engines; what the process itself says is in `log`."""
         self.process = process
-        self.monitor = monitor
         self._port = port
+        self._log = log
+
+    async def wait_ready(self) -> None:
+        """Takes the script's first line."""
+        assert await self.hear() == READY
 
     async def ask(self, command: str) -> bytes:
         """Sends the script a line; gives the first bytes of what comes for it."""
@@ -63,20 +51,21 @@ class BareMachine:
         """The next bytes that the script sends."""
         heard = await self._port.receive_some(_READ)
         if not heard:
-            raise ConnectionResetError("the bare machine has hung up")
-        return heard
+            said = self._log.read_text(errors="replace").strip().rpartition("\n")[2]
+            raise ConnectionResetError(f"the bare machine has hung up{f', and said last: {said}' if said else ''}")
+        return bytes(heard)
 
-    async def stream_out(self) -> None:
-        """Takes `STREAM_BYTES` from `dd` in the guest."""
-        received = len(await self.ask("out"))
-        while received < STREAM_BYTES:
+    async def stream_out(self, size: int) -> None:
+        """Takes so many bytes, which are whole pieces of `CHUNK`, from `dd` in the guest."""
+        received = len(await self.ask(f"out {size // CHUNK}"))
+        while received < size:
             received += len(await self.hear())
 
-    async def stream_in(self) -> None:
+    async def stream_in(self, size: int) -> None:
         """Sends as much to `dd` in the guest, and waits until it has it."""
-        await self._port.send_all(b"in\n")
+        await self._port.send_all(b"in %d\n" % (size // CHUNK))
         chunk = bytes(CHUNK)
-        for _ in range(STREAM_BYTES // CHUNK):
+        for _ in range(size // CHUNK):
             await self._port.send_all(chunk)
         await self.hear()
 
@@ -89,180 +78,3 @@ class BareMachine:
         """Ends the machine's process, and waits for it."""
         self.process.kill()
         await self.process.wait()
-
-    async def save(self, state: Path) -> None:
-        """Stops the machine for good and writes what is not in its memory's file."""
-        await self.monitor.execute("stop")
-        await _share_memory(self.monitor)
-        await self.monitor.execute("migrate", uri=f"exec:cat >{state}")
-        await self.monitor.wait_migrated()
-
-
-@asynccontextmanager
-async def open_bare_machine(parts: BareParts, work: Path, *, memory: Path | None = None) -> AsyncIterator[BareMachine]:
-    """Boots a machine, and gives it at its script's first line; leaving the block ends it.
-
-    `work` is a directory whose path is short. With `memory`, the machine's memory is a new file of that name.
-    """
-    backend = () if memory is None else _memory_file(memory, share=True)
-    async with launch(parts, work, backend) as machine:
-        assert await machine.hear() == READY
-        yield machine
-
-
-@asynccontextmanager
-async def restore_bare_machine(parts: BareParts, work: Path, snapshot: BareSnapshot) -> AsyncIterator[BareMachine]:
-    """A copy of the saved machine, whose script waits for a line; leaving the block ends it."""
-    with snapshot.state.open("rb") as state:
-        backend = (*_memory_file(snapshot.memory, share=False), "-incoming", "defer")
-        async with launch(parts, work, backend, keep=(state.fileno(),)) as machine:
-            await _restore(machine.monitor, state.fileno())
-            yield machine
-
-
-async def make_bare_snapshot(parts: BareParts, work: Path) -> BareSnapshot:
-    """Boots a machine and saves it, after one `echo`: what an answer needs is in its memory."""
-    snapshot = BareSnapshot(work / "bare.memory", work / "bare.state")
-    async with open_bare_machine(parts, work, memory=snapshot.memory) as machine:
-        await machine.ask("echo")
-        await machine.save(snapshot.state)
-    return snapshot
-
-
-async def _restore(monitor: Monitor, state: int) -> None:
-    await _share_memory(monitor)
-    await monitor.execute("migrate-incoming", uri=f"fd:{state}")
-    await monitor.wait_migrated()
-    await monitor.execute("cont")
-
-
-async def _share_memory(monitor: Monitor) -> None:
-    # x-ignore-shared: the memory stays in its file. events: the end of a migration is announced.
-    capabilities = [{"capability": name, "state": True} for name in ("x-ignore-shared", "events")]
-    await monitor.execute("migrate-set-capabilities", capabilities=capabilities)
-
-
-@asynccontextmanager
-async def launch(
-    parts: BareParts, work: Path, options: Sequence[str] = (), *, keep: Sequence[int] = ()
-) -> AsyncIterator[BareMachine]:
-    """Starts QEMU, and gives the machine when its sockets are connected; leaving the block ends it.
-
-    `options` are added to its command line, and the descriptors of `keep` are left open in it.
-    """
-    with (
-        tempfile.TemporaryDirectory(dir=work) as directory,
-        listen(Path(directory, "port")) as port,
-        listen(Path(directory, "qmp")) as qmp,
-        (work / "bare.log").open("ab") as log,
-    ):
-        process = await trio.lowlevel.open_process(
-            [str(parts.engine.program), *command_line(parts, Path(directory)), *options],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            pass_fds=keep,
-        )
-        try:
-            async with AsyncExitStack() as streams:
-                machine = await _before_end(process, lambda: _connect(process, port, qmp, streams))
-                if machine is None:
-                    raise ConnectionError(f"the bare QEMU has ended with status {process.returncode}, see {log.name}")
-                yield machine
-        finally:
-            process.kill()
-            with trio.move_on_after(_END_SECONDS, shield=True):
-                await process.wait()
-
-
-async def _connect(process: trio.Process, port: GuestSocket, qmp: GuestSocket, streams: AsyncExitStack) -> BareMachine:
-    stream, monitor_stream = [
-        await streams.enter_async_context(trio.SocketStream(trio.socket.from_stdlib_socket(await listener.accept())))
-        for listener in (port, qmp)
-    ]
-    monitor = Monitor(monitor_stream)
-    await monitor.greet()
-    return BareMachine(process, stream, monitor)
-
-
-def command_line(parts: BareParts, directory: Path) -> list[str]:
-    """The machine of a box, less what a bare guest has no use for; its sockets are in `directory`."""
-    return [
-        *("-nodefaults", "-no-user-config", "-display", "none", "-monitor", "none", "-no-reboot"),
-        *("-M", "microvm,acpi=off", *_processor(parts.engine), "-m", f"{MEMORY_MIB}M"),
-        *(
-            "-kernel",
-            str(parts.kernel),
-            "-append",
-            " ".join((*_kernel_arguments(parts.engine), *parts.kernel_arguments)),
-        ),
-        *(argument for index, disk in enumerate(parts.disks) for argument in _disk(index, disk)),
-        *("-chardev", "stdio,id=console,signal=off", "-device", "virtio-serial-device"),
-        *("-device", "virtconsole,chardev=console", *port_options(PORT, directory / "port")),
-        *("-chardev", f"socket,id=qmp,path={directory}/qmp", "-mon", "chardev=qmp,mode=control"),
-    ]
-
-
-def port_options(name: str, socket: Path) -> list[str]:
-    """A virtio-serial port of this name, which leads to a Unix socket on which somebody listens."""
-    return [
-        *("-chardev", f"socket,id={name},path={socket}"),
-        *("-device", f"virtserialport,chardev={name},name={name}"),
-    ]
-
-
-def _disk(index: int, disk: Path) -> list[str]:
-    return [
-        *("-blockdev", f"driver=raw,node-name=disk{index},read-only=on,file.driver=file,file.filename={disk}"),
-        *("-device", f"virtio-blk-device,drive=disk{index}"),
-    ]
-
-
-def _processor(engine: EngineChoice) -> list[str]:
-    if engine.accelerator is Accelerator.KVM:
-        return ["-accel", "kvm", "-cpu", "host,vmx=off,svm=off", "-smp", "1"]
-    return ["-accel", "tcg,thread=single", "-cpu", "max,svm=off,erms=off,fsrm=off", "-smp", "1"]
-
-
-def _kernel_arguments(engine: EngineChoice) -> list[str]:
-    arguments = [
-        "console=hvc0",
-        "root=/dev/vda",
-        "ro",
-        "init=/init",
-        "reboot=t",
-        "panic=-1",
-        "quiet",
-        "dummy.numdummies=0",
-    ]
-    if engine.accelerator is Accelerator.TCG:
-        arguments += ["noreplace-smp", "no_timer_check", "mitigations=off", "norandmaps"]
-        if engine.tsc_khz is not None:
-            arguments += ["clocksource=tsc", "tsc=reliable", f"tsc_early_khz={engine.tsc_khz}"]
-    return arguments
-
-
-def _memory_file(path: Path, *, share: bool) -> list[str]:
-    backend = f"memory-backend-file,id=memory,size={MEMORY_MIB}M,mem-path={path},share={'on' if share else 'off'}"
-    return ["-object", backend, "-M", "memory-backend=memory"]
-
-
-async def _before_end(process: trio.Process, work: Callable[[], Awaitable[T]]) -> T | None:
-    """What the work gives, or None where the process ends before it can, which breaks its connections."""
-    done: list[T] = []
-    async with trio.open_nursery() as race:
-
-        async def watch() -> None:
-            await process.wait()
-            race.cancel_scope.cancel()
-
-        race.start_soon(watch)
-        try:
-            done.append(await work())
-        except (OSError, trio.BrokenResourceError):
-            with trio.move_on_after(_END_SECONDS):
-                await process.wait()
-            if process.returncode is None:
-                raise
-        race.cancel_scope.cancel()
-    return done[0] if done else None

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import secrets
-import socket
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 
 import attrs
 
+from benchmarks.bare.engines import launch
 from benchmarks.bare.guest import BARE_STARTS, PYTHON_BEFORE, PYTHON_FIRST, TIMING_AGENT, make_disk
-from benchmarks.bare.machine import BareMachine, BareParts, launch, port_options
+from benchmarks.bare.machine import BareMachine, BareParts
 from benchmarks.boxes.bench import Bench, Emit
 from benchmarks.rows import Row
 from benchmarks.samples import median
-from boxlite.portal.transport import listen
+from boxlite.portal.transport import GuestSocket, listen
 from boxlite.vmm.ready import read_notice
-from vmm_ffi.qemu import PORT_NAME
-from vmm_ffi.spec import AGENT_PORT, READY_PORT
+from vmm_ffi.spec import AGENT_PORT, READY_PORT, PortSpec, VmmKind
 
 ROWS = ("agent_start_over_bare_python", "agent_start_warm_over_bare_python")
 
@@ -52,9 +51,9 @@ async def measure(bench: Bench, emit: Emit) -> None:
 class _Machine:
     """A machine whose script starts interpreters, and becomes the agent."""
 
-    def __init__(self, machine: BareMachine, notice: socket.socket, nonce: str) -> None:
+    def __init__(self, machine: BareMachine, ready: GuestSocket, nonce: str) -> None:
         self._machine = machine
-        self._notice = notice
+        self._ready = ready
         self._nonce = nonce
         self._unread = b""
 
@@ -66,7 +65,8 @@ class _Machine:
     async def time_agent(self) -> float:
         """Seconds from the start of the agent's interpreter to its ready notice."""
         began = await self._wait_for(b"begin")
-        await read_notice(self._notice, self._nonce)
+        with await self._ready.accept() as notice:
+            await read_notice(notice, self._nonce)
         return time.perf_counter() - began
 
     async def _wait_for(self, due: bytes) -> float:
@@ -81,12 +81,10 @@ class _Machine:
 @asynccontextmanager
 async def _boot(bench: Bench, parts: BareParts, *options: str) -> AsyncIterator[_Machine]:
     nonce = secrets.token_hex(16)
-    with listen(bench.work / "agent.sock") as agent, listen(bench.work / "ready.sock") as ready:
-        ports = (
-            *port_options(PORT_NAME.format(number=AGENT_PORT), agent.path),
-            *port_options(PORT_NAME.format(number=READY_PORT), ready.path),
-        )
+    agent, served = bench.work / "agent.sock", bench.kind is VmmKind.KRUN
+    # QEMU connects to both before its guest runs; libkrun listens at the agent's itself.
+    with nullcontext() if served else listen(agent), listen(bench.work / "ready.sock") as ready:
+        ports = PortSpec(AGENT_PORT, str(agent), served=served), PortSpec(READY_PORT, str(ready.path))
         timed = attrs.evolve(parts, kernel_arguments=(f"boxlite.nonce={nonce}", *options))
         async with launch(timed, bench.work, ports) as machine:
-            with await agent.accept(), await ready.accept() as notice:
-                yield _Machine(machine, notice, nonce)
+            yield _Machine(machine, ready, nonce)

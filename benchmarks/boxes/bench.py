@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import attrs
 
+import boxlite
+from benchmarks.bare.engines import NAMES, can_save
 from benchmarks.bare.guest import ANSWERING, make_disk
 from benchmarks.bare.machine import BareParts
 from benchmarks.rows import Row
@@ -39,6 +42,8 @@ class Effort:
     """Numbers of boxes that start at once; memory and idle time are those of the last one."""
     idle_seconds: float
     """For how long an idle crowd is watched."""
+    stream_mib: int = 64
+    """How much one measurement of a stream moves."""
 
     section_seconds: float = 600.0
     """A measurement that takes longer hangs."""
@@ -67,6 +72,20 @@ FULL: Final = Effort(
 QUICK: Final = Effort(
     cold=2, restores=10, pooled=10, executions=40, streams=1, agents=1, ends=3, crowds=(1, 10), idle_seconds=3
 )
+LAB: Final = Effort(
+    cold=5,
+    restores=5,
+    pooled=4,
+    executions=40,
+    streams=4,
+    agents=3,
+    ends=3,
+    crowds=(1, 3),
+    idle_seconds=10,
+    stream_mib=4,
+    section_seconds=1800,
+)
+"""For the nested lab, where a boot takes ten seconds, and one processor does everything."""
 
 
 @attrs.frozen
@@ -81,13 +100,36 @@ class Bench:
     work: Path
     """A directory that is gone afterwards, with a short path."""
 
+    @property
+    def kind(self) -> VmmKind:
+        """The engine of the boxes and of the bare machines."""
+        return self.parts.engine.kind
 
-async def make_bench(effort: Effort, work: Path) -> Bench:
-    """Takes kernel and the guest's root from the home, where they are made if need be; the engine is QEMU, by which the
-    bare machines run."""
+    @property
+    def bare(self) -> str:
+        """What the bare machines are called."""
+        return f"bare {NAMES[self.kind]}"
+
+    @property
+    def stream_bytes(self) -> int:
+        """How much one measurement of a stream moves."""
+        return self.effort.stream_mib * MIB
+
+    def open_runtime(self, **options: Any) -> AbstractAsyncContextManager[boxlite.Runtime]:
+        """A runtime on that engine, with these options of `boxlite.open_runtime`."""
+        if not can_save(self.kind):
+            options |= {"templates_mib": 0}
+        return boxlite.open_runtime(engine=self.kind, ephemeral=True, **options)
+
+
+async def make_bench(effort: Effort, work: Path, engine: VmmKind | None = None) -> Bench:
+    """Takes kernel and the guest's root from the home, where they are made if need be.
+
+    Without an engine, it is the one that is the best on this host. Raises `EngineUnavailable`.
+    """
     home = find_home(None)
     home.make()
-    parts = Parts(home, engine=VmmKind.QEMU, kernel=None)
+    parts = Parts(home, engine=engine, kernel=None)
     bare = BareParts(await parts.engine(), await parts.kernel(), (make_disk(work / "bare.ext4", ANSWERING),))
     return Bench(effort, bare, await parts.guest_root(), work)
 

@@ -44,7 +44,7 @@ async def measure(bench: Bench, emit: Emit) -> None:
     machine_work: list[float] = []
     host_work: list[float] = []
     async with (
-        boxlite.open_runtime(engine="qemu", ephemeral=True) as runtime,
+        bench.open_runtime() as runtime,
         runtime.open_box(IMAGE) as box,
         _open_spawner(box) as spawner,
     ):

@@ -1,4 +1,4 @@
-"""Many boxes, or bare machines, at once: `python -m benchmarks.boxes.crowd ours|bare COUNT SECONDS`.
+"""Many boxes, or bare machines, at once: `python -m benchmarks.boxes.crowd ours|bare qemu|krun COUNT SECONDS`.
 
 A process of its own measures one crowd, so that its memory holds nothing else. It prints a `Crowd` as JSON.
 """
@@ -20,11 +20,11 @@ from typing import TypeAlias
 import attrs
 import trio
 
-import boxlite
-from benchmarks.bare.machine import make_bare_snapshot, restore_bare_machine
-from benchmarks.boxes.bench import IMAGE, QUICK, make_bench
+from benchmarks.bare.engines import can_save, make_ready_machines
+from benchmarks.boxes.bench import IMAGE, QUICK, Bench, make_bench
 from benchmarks.boxes.starts import check_restored, echo
-from benchmarks.processes import code_bytes, cpu_seconds, descendants, named, private_bytes, resident_bytes
+from benchmarks.processes import code_bytes, cpu_seconds, descendants, machines, private_bytes, resident_bytes
+from vmm_ffi.spec import VmmKind
 
 _SETTLING_SECONDS = 5.0
 """What a machine puts off, its kernel does in the first seconds after a restore."""
@@ -51,36 +51,42 @@ class Crowd:
     """Processor seconds a second of those, while all machines are idle."""
 
 
-async def measure_crowd(kind: str, count: int, idle_seconds: float) -> Crowd:
-    """Starts `count` of a kind, "ours" or "bare", and watches them for so many seconds."""
+async def measure_crowd(whose: str, engine: VmmKind, count: int, idle_seconds: float) -> Crowd:
+    """Starts `count` boxes ("ours") or bare machines ("bare") of an engine, and watches them for so many seconds."""
     _allow_descriptors()
-    async with _open_ours() if kind == "ours" else _open_bare() as grow:
-        before = _driver_bytes()
-        began = time.perf_counter()
-        async with trio.open_nursery() as nursery:
-            for _ in range(count):
-                nursery.start_soon(grow)
-        seconds = time.perf_counter() - began
-        await trio.sleep(_SETTLING_SECONDS)
-        machines = _machines()
-        assert len(machines) == count, f"{len(machines)} machines run, not {count}"
-        grown = _driver_bytes() - before
-        busy = {pid: cpu_seconds(pid) for pid in (*machines, *_drivers())}
-        await trio.sleep(idle_seconds)
-        shares = {pid: (cpu_seconds(pid) - spent) / idle_seconds for pid, spent in busy.items()}
-        return Crowd(
-            seconds,
-            [private_bytes(pid) for pid in machines],
-            [code_bytes(pid) for pid in machines],
-            [shares[pid] for pid in machines],
-            grown,
-            sum(shares[pid] for pid in _drivers()),
-        )
+    with tempfile.TemporaryDirectory(prefix="boxlite-bench-") as directory:
+        bench = await make_bench(QUICK, Path(directory), engine)
+        async with _open_ours(bench) if whose == "ours" else _open_bare(bench) as grow:
+            return await _watch(grow, count, idle_seconds)
+
+
+async def _watch(grow: Grow, count: int, idle_seconds: float) -> Crowd:
+    before = _driver_bytes()
+    began = time.perf_counter()
+    async with trio.open_nursery() as nursery:
+        for _ in range(count):
+            nursery.start_soon(grow)
+    seconds = time.perf_counter() - began
+    await trio.sleep(_SETTLING_SECONDS)
+    running = machines()
+    assert len(running) == count, f"{len(running)} machines run, not {count}"
+    grown = _driver_bytes() - before
+    busy = {pid: cpu_seconds(pid) for pid in (*running, *_drivers())}
+    await trio.sleep(idle_seconds)
+    shares = {pid: (cpu_seconds(pid) - spent) / idle_seconds for pid, spent in busy.items()}
+    return Crowd(
+        seconds,
+        [private_bytes(pid) for pid in running],
+        [code_bytes(pid) for pid in running],
+        [shares[pid] for pid in running],
+        grown,
+        sum(shares[pid] for pid in _drivers()),
+    )
 
 
 @asynccontextmanager
-async def _open_ours() -> AsyncIterator[Grow]:
-    async with boxlite.open_runtime(engine="qemu", ephemeral=True) as runtime:
+async def _open_ours(bench: Bench) -> AsyncIterator[Grow]:
+    async with bench.open_runtime() as runtime:
         # The first one makes the template, and the runtime has all its code in memory afterwards.
         async with runtime.open_box(IMAGE) as box:
             await echo(box)
@@ -88,34 +94,28 @@ async def _open_ours() -> AsyncIterator[Grow]:
         async def grow() -> None:
             box = await runtime.create(IMAGE)
             await echo(box)
-            check_restored(box.metrics().stage_seconds)
+            if can_save(bench.kind):
+                check_restored(box.metrics().stage_seconds)
 
         # The end of an ephemeral runtime's block removes its boxes.
         yield grow
 
 
 @asynccontextmanager
-async def _open_bare() -> AsyncIterator[Grow]:
-    with tempfile.TemporaryDirectory(prefix="boxlite-bench-") as directory:
-        work = Path(directory)
-        bench = await make_bench(QUICK, work)
-        snapshot = await make_bare_snapshot(bench.parts, work)
-        async with AsyncExitStack() as machines:
+async def _open_bare(bench: Bench) -> AsyncIterator[Grow]:
+    open_ready = await make_ready_machines(bench.parts, bench.work)
+    async with AsyncExitStack() as stack:
 
-            async def grow() -> None:
-                machine = await machines.enter_async_context(restore_bare_machine(bench.parts, work, snapshot))
-                await machine.ask("echo")
+        async def grow() -> None:
+            machine = await stack.enter_async_context(open_ready())
+            await machine.ask("echo")
 
-            yield grow
-
-
-def _machines() -> list[int]:
-    return named(descendants(os.getpid()), "qemu")
+        yield grow
 
 
 def _drivers() -> list[int]:
-    machines = set(_machines())
-    return [os.getpid(), *(pid for pid in descendants(os.getpid()) if pid not in machines)]
+    running = set(machines())
+    return [os.getpid(), *(pid for pid in descendants(os.getpid()) if pid not in running)]
 
 
 def _driver_bytes() -> int:
@@ -130,4 +130,5 @@ def _allow_descriptors() -> None:
 
 
 if __name__ == "__main__":
-    print(json.dumps(attrs.asdict(trio.run(measure_crowd, sys.argv[1], int(sys.argv[2]), float(sys.argv[3])))))
+    whose, engine, count, idle_seconds = sys.argv[1:]
+    print(json.dumps(attrs.asdict(trio.run(measure_crowd, whose, VmmKind(engine), int(count), float(idle_seconds)))))

@@ -11,10 +11,12 @@ from typing import Final
 
 import trio
 
+from benchmarks.bare.engines import NAMES, can_save
 from benchmarks.boxes.bench import MIB, Bench, Emit
 from benchmarks.boxes.crowd import Crowd
 from benchmarks.rows import Row
 from benchmarks.samples import median
+from vmm_ffi.spec import VmmKind
 
 IDLE_ROWS: Final = (
     "idle_private_mib",
@@ -24,6 +26,9 @@ IDLE_ROWS: Final = (
     "host_kib_a_box",
     "host_cpu_percent",
 )
+
+_HOW: Final = {True: ("from a template that is there", "restored"), False: ("each of which boots", "booted")}
+"""How boxes and bare machines start, where machines can be saved, and where not."""
 
 _END_SECONDS = 60.0
 _SHORTLY = 1.0
@@ -42,8 +47,8 @@ async def measure(bench: Bench, emit: Emit) -> None:
     for count in bench.effort.crowds:
         idle_seconds = bench.effort.idle_seconds if count == bench.effort.crowds[-1] else _SHORTLY
         try:
-            bare = await _measure("bare", count, idle_seconds)
-            ours = await _measure("ours", count, idle_seconds)
+            bare = await _measure("bare", bench.kind, count, idle_seconds)
+            ours = await _measure("ours", bench.kind, count, idle_seconds)
         except (OSError, subprocess.SubprocessError) as error:
             # A host that is too small for this one may have had room for those before.
             emit(Row.missing(name_of(count), str(error)))
@@ -51,25 +56,25 @@ async def measure(bench: Bench, emit: Emit) -> None:
             continue
         largest = ours, bare, idle_seconds
         method = (
-            f"{count} creates at once until the first byte of the last one's echo, from a template that is there; "
-            "the limit is as many bare machines restored at once"
+            f"{count} creates at once until the first byte of the last one's echo, {_HOW[can_save(bench.kind)][0]}; "
+            f"the limit is as many bare machines {_HOW[can_save(bench.kind)][1]} at once"
         )
         emit(Row(name_of(count), ours.seconds, "s", bare.seconds, 1, method))
     if largest is not None:
-        for row in _idle_rows(*largest):
+        for row in _idle_rows(bench.kind, *largest):
             emit(row)
     elif failure is not None:
         raise failure
 
 
-def _idle_rows(ours: Crowd, bare: Crowd, seconds: float) -> list[Row]:
+def _idle_rows(engine: VmmKind, ours: Crowd, bare: Crowd, seconds: float) -> list[Row]:
     count = len(ours.private_bytes)
 
     def row(name: str, unit: str, figure: Callable[[Crowd], float], method: str) -> Row:
         method = f"{method}; {count} boxes that have run echo, and as many bare machines"
         return Row(name, figure(ours), unit, figure(bare), count, method)
 
-    rollup = "Private_Clean and Private_Dirty of its QEMU process"
+    rollup = f"Private_Clean and Private_Dirty of its {NAMES[engine]} process"
     cpu = f"utime and stime over {seconds:g} s, percent of a core"
     return [
         row("idle_private_mib", "MiB", lambda crowd: median(crowd.private_bytes) / MIB, f"the median box's {rollup}"),
@@ -79,12 +84,14 @@ def _idle_rows(ours: Crowd, bare: Crowd, seconds: float) -> list[Row]:
             "MiB",
             lambda crowd: median(crowd.code_bytes) / MIB,
             "what of the median box's private memory is code that QEMU has translated",
-        ),
+        )
+        if engine is VmmKind.QEMU
+        else Row.left_out("idle_code_mib", f"{NAMES[engine]} translates no code"),
         row(
             "idle_cpu_percent",
             "%",
             lambda crowd: sum(crowd.idle_cpu) / count * 100,
-            f"{cpu}, mean over their QEMU processes",
+            f"{cpu}, mean over their {NAMES[engine]} processes",
         ),
         row(
             "host_kib_a_box",
@@ -101,8 +108,8 @@ def _idle_rows(ours: Crowd, bare: Crowd, seconds: float) -> list[Row]:
     ]
 
 
-async def _measure(kind: str, count: int, idle_seconds: float) -> Crowd:
-    command = [sys.executable, "-m", "benchmarks.boxes.crowd", kind, str(count), str(idle_seconds)]
+async def _measure(whose: str, engine: VmmKind, count: int, idle_seconds: float) -> Crowd:
+    command = [sys.executable, "-m", "benchmarks.boxes.crowd", whose, engine, str(count), str(idle_seconds)]
     done = await trio.run_process(
         command, capture_stdout=True, capture_stderr=True, check=False, deliver_cancel=_interrupt
     )

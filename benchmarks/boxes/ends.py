@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 
 import boxlite
-from benchmarks.bare.machine import BareMachine, BareSnapshot, make_bare_snapshot, restore_bare_machine
+from benchmarks.bare.engines import OpenReady, make_ready_machines
+from benchmarks.bare.machine import BareMachine
 from benchmarks.boxes.bench import IMAGE, Bench, Emit, emit_percentiles, names_of_percentiles, timed
 
 ROWS = names_of_percentiles("stop", "remove")
@@ -13,16 +14,16 @@ ROWS = names_of_percentiles("stop", "remove")
 
 async def measure(bench: Bench, emit: Emit) -> None:
     """Of boxes that have run a command, each beside a bare machine that has answered a line."""
-    snapshot = await make_bare_snapshot(bench.parts, bench.work)
+    open_ready = await make_ready_machines(bench.parts, bench.work)
     stops, powered_off, removals, kills = [], [], [], []
-    async with boxlite.open_runtime(engine="qemu", ephemeral=True) as runtime:
+    async with bench.open_runtime() as runtime:
         for _ in range(bench.effort.ends):
             stops.append(await _end_box(runtime, lambda box: box.stop()))
-            powered_off.append(await _end_bare(bench, snapshot, BareMachine.power_off))
+            powered_off.append(await _end_bare(open_ready, BareMachine.power_off))
             removals.append(await _end_box(runtime, lambda box: box.remove(force=True)))
-            kills.append(await _end_bare(bench, snapshot, BareMachine.kill))
+            kills.append(await _end_bare(open_ready, BareMachine.kill))
     emit_percentiles(emit, "stop", stops, powered_off, "ms", "box.stop(); the limit is a bare guest told to reboot")
-    method = "box.remove(force=True) of a box that runs; the limit is SIGKILL to bare QEMU, and its end"
+    method = f"box.remove(force=True) of a box that runs; the limit is SIGKILL to {bench.bare}, and its end"
     emit_percentiles(emit, "remove", removals, kills, "ms", method)
 
 
@@ -32,7 +33,7 @@ async def _end_box(runtime: boxlite.Runtime, end: Callable[[boxlite.Box], Awaita
         return await timed(lambda: end(box))
 
 
-async def _end_bare(bench: Bench, snapshot: BareSnapshot, end: Callable[[BareMachine], Awaitable[None]]) -> float:
-    async with restore_bare_machine(bench.parts, bench.work, snapshot) as machine:
+async def _end_bare(open_ready: OpenReady, end: Callable[[BareMachine], Awaitable[None]]) -> float:
+    async with open_ready() as machine:
         await machine.ask("echo")
         return await timed(lambda: end(machine))

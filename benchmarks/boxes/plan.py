@@ -5,17 +5,27 @@ from __future__ import annotations
 import os
 import platform
 import tempfile
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Final
 
 import attrs
 import trio
 
+from benchmarks.bare.engines import NAMES
 from benchmarks.boxes import agent, commands, crowds, ends, starts, streams
 from benchmarks.boxes.bench import FULL, Bench, Effort, Emit, make_bench
 from benchmarks.rows import Row
 from boxlite.errors import first_error
+from boxlite.vmm.engines import EngineChoice
+from vmm_ffi.krun_package import version_of
+from vmm_ffi.spec import VmmKind
+
+THE_LAB: Final = "in the nested lab"
+"""How a description of the host begins that is no host at all, see docs/lab.md."""
+
+_NO_TEMPLATES: Final = "libkrun saves and restores no machines, so there are no templates on it"
 
 
 @attrs.frozen
@@ -26,6 +36,8 @@ class Section:
     rows: tuple[str, ...]
     """Those that it must give; it may give more."""
     measure: Callable[[Bench, Emit], Awaitable[None]]
+    left_out: Mapping[VmmKind, str] = attrs.field(factory=dict)
+    """The engines that have nothing of the kind, and why."""
 
 
 def sections(effort: Effort) -> tuple[Section, ...]:
@@ -33,7 +45,7 @@ def sections(effort: Effort) -> tuple[Section, ...]:
     return (
         Section("host", ("host_processors",), _describe_host),
         Section("exec", commands.ROWS, commands.measure),
-        Section("restore", starts.RESTORE_ROWS, starts.measure_restore),
+        Section("restore", starts.RESTORE_ROWS, starts.measure_restore, {VmmKind.KRUN: _NO_TEMPLATES}),
         Section("pool", starts.POOL_ROWS, starts.measure_pool),
         Section("ends", ends.ROWS, ends.measure),
         Section("cold", starts.COLD_ROWS, starts.measure_cold),
@@ -44,19 +56,27 @@ def sections(effort: Effort) -> tuple[Section, ...]:
 
 
 async def measure(
-    effort: Effort, only: Collection[str] = (), say: Callable[[str], None] = lambda text: None
+    effort: Effort,
+    only: Collection[str] = (),
+    say: Callable[[str], None] = lambda text: None,
+    engine: VmmKind | None = None,
 ) -> list[Row]:
     """All rows, or those that are named in `only`, by themselves or by their section; `say` hears what goes on.
 
-    Raises KeyError for a name that no section has.
+    Without an engine, the one that is the best on this host is measured. Raises KeyError for a name that no section
+    has, and `EngineUnavailable`.
     """
     chosen = choose(sections(effort), only)
     rows: list[Row] = []
     with tempfile.TemporaryDirectory(prefix="boxlite-bench-") as directory:
-        bench = await make_bench(effort, Path(directory))
+        bench = await make_bench(effort, Path(directory), engine)
+        say(f"engine {bench.kind}: {bench.parts.engine.reason}")
         for section in chosen:
-            say(section.name)
-            measured = await guard(section.rows, partial(section.measure, bench), effort.section_seconds)
+            if bench.kind in section.left_out:
+                measured = [Row.left_out(name, section.left_out[bench.kind]) for name in section.rows]
+            else:
+                say(f"{section.name} ...")
+                measured = await guard(section.rows, partial(section.measure, bench), effort.section_seconds)
             rows += [row for row in measured if not only or {row.name, section.name} & set(only)]
     return rows
 
@@ -88,19 +108,25 @@ async def guard(
 
 
 async def _describe_host(bench: Bench, emit: Emit) -> None:
-    engine = bench.parts.engine
-    version = await trio.run_process([str(engine.program), "--version"], capture_stdout=True)
     method = ", ".join(
         (
+            *([THE_LAB] if "BOXLITE_LAB" in os.environ else []),
             _processor(),
             f"{os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') >> 30} GiB of memory",
-            version.stdout.decode().splitlines()[0],
-            f"accelerator {engine.accelerator}",
+            await _version(bench.parts.engine),
+            f"accelerator {bench.parts.engine.accelerator}",
             f"Linux {platform.release()}",
             f"Python {platform.python_version()}",
         )
     )
     emit(Row("host_processors", float(len(os.sched_getaffinity(0))), "", None, 1, method))
+
+
+async def _version(engine: EngineChoice) -> str:
+    if engine.program is None:
+        return f"{NAMES[engine.kind]} of {version_of(str(engine.library))}"
+    version = await trio.run_process([str(engine.program), "--version"], capture_stdout=True)
+    return version.stdout.decode().splitlines()[0]
 
 
 def _processor() -> str:

@@ -11,7 +11,7 @@ from typing import Final
 import attrs
 
 import boxlite
-from benchmarks.bare.machine import BareSnapshot, make_bare_snapshot, open_bare_machine, restore_bare_machine
+from benchmarks.bare.engines import OpenReady, make_ready_machines, open_bare_machine
 from benchmarks.boxes.bench import IMAGE, Bench, Emit, emit_percentiles, names_of_percentiles, timed
 from benchmarks.boxes.work import Work, measured_work
 from benchmarks.rows import Row
@@ -42,7 +42,7 @@ _WORK: Final[tuple[tuple[str, str, Callable[[_Start], float]], ...]] = (
 
 async def measure_cold(bench: Bench, emit: Emit) -> None:
     """Without templates: the machine boots, and its agent starts."""
-    async with boxlite.open_runtime(engine="qemu", ephemeral=True, templates_mib=0) as runtime:
+    async with bench.open_runtime(templates_mib=0) as runtime:
         # The first one finds nothing in the host's caches, and may have to build an image.
         await _first_output(runtime)
         ours, bare = [], []
@@ -52,22 +52,22 @@ async def measure_cold(bench: Bench, emit: Emit) -> None:
             began = time.perf_counter()
             async with open_bare_machine(bench.parts, bench.work):
                 bare.append(time.perf_counter() - began)
-    method = "create, boot, first byte of echo's output; the limit is bare QEMU to the first line of a shell script"
+    method = f"create, boot, first byte of echo's output; the limit is {bench.bare} to the first line of a shell script"
     emit_percentiles(emit, "cold_first_output", [start.seconds for start in ours], bare, "s", method)
     _emit_stages(emit, "cold", ours)
 
 
 async def measure_restore(bench: Bench, emit: Emit) -> None:
     """From a template, as every first start of a box."""
-    snapshot = await make_bare_snapshot(bench.parts, bench.work)
-    async with boxlite.open_runtime(engine="qemu", ephemeral=True) as runtime:
+    open_ready = await make_ready_machines(bench.parts, bench.work)
+    async with bench.open_runtime() as runtime:
         # The first one makes the template.
         await _first_output(runtime)
         ours, bare = [], []
         for _ in range(bench.effort.restores):
             ours.append(await _first_output(runtime))
             check_restored(ours[-1].stages)
-            bare.append(await _bare_restore(bench, snapshot))
+            bare.append(await _bare_restore(open_ready))
     method = (
         "create, restore, first byte of echo's output; the limit is bare QEMU restored over QMP "
         "until its shell has answered a line by a forked echo"
@@ -85,10 +85,10 @@ async def measure_restore(bench: Bench, emit: Emit) -> None:
 
 async def measure_pool(bench: Bench, emit: Emit) -> None:
     """From a pool that is full, so that no box is started meanwhile."""
-    snapshot = await make_bare_snapshot(bench.parts, bench.work)
+    open_ready = await make_ready_machines(bench.parts, bench.work)
     ours, bare = [], []
     async with (
-        boxlite.open_runtime(engine="qemu", ephemeral=True) as runtime,
+        bench.open_runtime() as runtime,
         runtime.pool(IMAGE, size=_POOL) as pool,
     ):
         for _ in range(bench.effort.pooled):
@@ -96,7 +96,9 @@ async def measure_pool(bench: Bench, emit: Emit) -> None:
             began = time.perf_counter()
             async with pool.box() as box:
                 ours.append(await echo(box) - began)
-            async with restore_bare_machine(bench.parts, bench.work, snapshot) as machine:
+            # Not while the next box is started.
+            await pool.wait_ready()
+            async with open_ready() as machine:
                 await machine.ask("echo")
                 bare.append(await timed(lambda: machine.ask("echo")))
     method = (
@@ -134,11 +136,11 @@ async def echo(box: boxlite.Box, then: Callable[[], None] = lambda: None) -> flo
         return came
 
 
-async def _bare_restore(bench: Bench, snapshot: BareSnapshot) -> _Start:
+async def _bare_restore(open_ready: OpenReady) -> _Start:
     began = time.perf_counter()
     with ExitStack() as working:
         work = working.enter_context(measured_work())
-        async with restore_bare_machine(bench.parts, bench.work, snapshot) as machine:
+        async with open_ready() as machine:
             await machine.ask("echo")
             ended = time.perf_counter()
             working.close()

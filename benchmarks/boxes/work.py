@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import attrs
 
-from benchmarks.processes import descendants, named, running_seconds
+from benchmarks.processes import machines, running_seconds
 
 
 @attrs.define
@@ -24,11 +23,11 @@ class Work:
 def measured_work() -> Iterator[Work]:
     """What all machines below this process took in the block, and what this process itself did."""
     work = Work()
-    before, began = _machines(), time.process_time()
+    before, began = _running(), time.process_time()
     yield work
     work.driver = time.process_time() - began
-    work.machines = sum(seconds - before.get(pid, 0.0) for pid, seconds in _machines().items())
+    work.machines = sum(seconds - before.get(pid, 0.0) for pid, seconds in _running().items())
 
 
-def _machines() -> dict[int, float]:
-    return {pid: running_seconds(pid) for pid in named(descendants(os.getpid()), "qemu")}
+def _running() -> dict[int, float]:
+    return {pid: running_seconds(pid) for pid in machines()}

@@ -8,8 +8,9 @@ from typing import Final
 
 import attrs
 
+from benchmarks.bare.engines import open_bare_machine
 from benchmarks.bare.guest import FIND_PORT, make_disk
-from benchmarks.bare.machine import BareParts, open_bare_machine
+from benchmarks.bare.machine import BareParts
 
 STEPS: Final = ("mount", "walk", "read")
 

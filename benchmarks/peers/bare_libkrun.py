@@ -13,76 +13,23 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
-import cffi
-
-from benchmarks.bare.guest import PORT, make_disk
+from benchmarks.bare import krun_program
+from benchmarks.bare.guest import ANSWERING, CHUNK, PORT, READY, make_disk
+from benchmarks.bare.krun_program import Description
 from benchmarks.peers import figures
-from benchmarks.peers.figures import EXECUTIONS, STREAM, STREAM_BYTES, Clock, Stream
+from benchmarks.peers.figures import EXECUTIONS, STREAM_BYTES, Clock, Stream
 
-READY, ANSWER = b"ready\n", b"x\n"
+ANSWER = b"x\n"
 _PIECE = 64 * 1024
-
-SCRIPT = f"""#!/bin/busybox sh
-export PATH=/bin
-mount -t proc proc /proc
-mount -t sysfs sys /sys
-mount -t devtmpfs dev /dev 2>/dev/null
-for port in /sys/class/virtio-ports/*; do
-    [ "$(cat $port/name 2>/dev/null)" = {PORT} ] && exec 3<>/dev/${{port##*/}}
-done
-echo ready >&3
-while read command <&3; do
-    case $command in
-        # By its path, so that the shell forks and executes it.
-        true) /bin/true; echo x >&3 ;;
-        out) {" ".join(STREAM)} >&3 2>/dev/null ;;
-        off) reboot -f ;;
-    esac
-done
-"""
-
-_DECLARATIONS = """
-int32_t krun_create_ctx(void);
-int32_t krun_set_vm_config(uint32_t ctx, uint8_t cpus, uint32_t mib);
-int32_t krun_set_kernel(uint32_t ctx, const char *path, uint32_t format, const char *initramfs, const char *arguments);
-int32_t krun_add_disk(uint32_t ctx, const char *name, const char *path, bool read_only);
-int32_t krun_add_virtio_console_multiport(uint32_t ctx);
-int32_t krun_add_console_port_inout(uint32_t ctx, uint32_t console, const char *name, int input, int output);
-int32_t krun_start_enter(uint32_t ctx);
-"""
-_ARGUMENTS = "console=hvc0 root=/dev/vda ro init=/init reboot=k panic=-1 quiet no-kvmapf"
-_ELF = 1
-
-
-def enter(library: str, kernel: str, disk: str) -> None:
-    """Turns this process into the machine, whose port is standard input and output."""
-    ffi = cffi.FFI()
-    ffi.cdef(_DECLARATIONS)
-    krun: Any = ffi.dlopen(library, os.RTLD_LAZY)
-    context = krun.krun_create_ctx()
-    results = [
-        krun.krun_set_vm_config(context, 1, figures.MEMORY_MIB),
-        krun.krun_set_kernel(context, kernel.encode(), _ELF, ffi.NULL, _ARGUMENTS.encode()),
-        krun.krun_add_disk(context, b"root", disk.encode(), True),
-        console := krun.krun_add_virtio_console_multiport(context),
-        # The first port is the console.
-        krun.krun_add_console_port_inout(context, console, b"console", -1, 2),
-        krun.krun_add_console_port_inout(context, console, PORT.encode(), 0, 1),
-        krun.krun_start_enter(context),
-    ]
-    raise SystemExit(f"libkrun refuses: {context}, {results}")
 
 
 class Machine:
     """A machine that has said that it is ready."""
 
-    def __init__(self, arguments: tuple[str, ...]) -> None:
+    def __init__(self, description: Description) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.peers.bare_libkrun", "enter", *arguments],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
+            krun_program.command_line(description), stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )
         while not (line := self.read_line()).endswith(READY):
             sys.stderr.buffer.write(line)
@@ -109,9 +56,9 @@ class Machine:
 
 
 @contextmanager
-def boot(arguments: tuple[str, ...]) -> Iterator[Machine]:
+def boot(description: Description) -> Iterator[Machine]:
     """Leaving the block ends it."""
-    machine = Machine(arguments)
+    machine = Machine(description)
     try:
         yield machine
     finally:
@@ -119,18 +66,18 @@ def boot(arguments: tuple[str, ...]) -> Iterator[Machine]:
         machine.process.wait()
 
 
-def measure(arguments: tuple[str, ...]) -> None:
+def measure(description: Description) -> None:
     """All figures but that of a client, which is this script."""
     clock = Clock()
-    with boot(arguments) as machine:
+    with boot(description) as machine:
         clock.emit(figures.FIRST)
         for _ in range(EXECUTIONS):
             one = Clock()
-            machine.tell(b"true")
+            machine.tell(b"echo")
             assert machine.read_line() == ANSWER
             one.emit(figures.EXEC)
         stream = Stream()
-        machine.tell(b"out")
+        machine.tell(b"out %d" % (STREAM_BYTES // CHUNK))
         left = STREAM_BYTES
         while left:
             piece = machine.read()
@@ -143,14 +90,12 @@ def measure(arguments: tuple[str, ...]) -> None:
         machine.process.wait()
         stop.emit(figures.STOP)
     clock = Clock()
-    with boot(arguments):
+    with boot(description):
         clock.emit(figures.SECOND)
 
 
 def main() -> None:
-    """Without `enter`, makes what the machine needs, and measures."""
-    if sys.argv[1] == "enter":
-        enter(*sys.argv[2:])
+    """Makes what the machine needs, and measures."""
     spec = find_spec("smol")
     (folder,) = (spec and spec.submodule_search_locations) or [""]
     library = os.path.join(folder, "libkrun.so")
@@ -158,8 +103,18 @@ def main() -> None:
         kernel, disk = Path(directory, "kernel.elf"), Path(directory, "root.ext4")
         firmware = next(Path(folder).glob("libkrunfw.so.*"))
         subprocess.run([sys.executable, "-m", "vmm_ffi.kernel", firmware, kernel], check=True)
-        make_disk(disk, SCRIPT)
-        measure((library, str(kernel), str(disk)))
+        make_disk(disk, ANSWERING)
+        measure(
+            Description(
+                library=library,
+                kernel=str(kernel),
+                kernel_arguments=krun_program.KERNEL_ARGUMENTS,
+                memory_mib=figures.MEMORY_MIB,
+                disks=[str(disk)],
+                port=PORT,
+                vsock=[],
+            )
+        )
 
 
 if __name__ == "__main__":

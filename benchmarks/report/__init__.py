@@ -1,1 +1,1 @@
-"""docs/performance.md and its pictures, made from the rows of one run: `python -m benchmarks report FILE`."""
+"""A page about performance and its pictures, made from the rows of one run: `python -m benchmarks report FILE`."""

@@ -6,60 +6,31 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Final
 
-from benchmarks.report.aims import AIMS, Aim, Figure
-from benchmarks.rows import Row, as_json, figure
+from benchmarks.boxes.plan import THE_LAB
+from benchmarks.report.aims import Aim, Figure
+from benchmarks.report.editions import Edition, edition_of
+from benchmarks.rows import LEFT_OUT, Row, as_json, figure
 
-PICTURES: Final = {
-    "starts": "First output, a command's round trip, and the same by bare QEMU or in the guest itself",
-    "stages": "The stages of a cold start and of a restore",
-    "streams": "Rates out of a box and into it, and those of the bare port",
-    "crowds": "Seconds until the last of many boxes that start at once has answered, and of bare machines",
-}
-"""Each picture's name and what it shows."""
 
-_INTRODUCTION = """\
-# Performance
-
-What boxes take, each figure beside its limit: bare QEMU with the same kernel, driven by a script of its own, or the
-guest itself doing the same, in the same run and in turn. The ratio is what this package costs; it says more than the
-figure, which is the machine's. `python -m benchmarks boxes --json docs/performance.json` measures, in about ten
-minutes, and `python -m benchmarks report docs/performance.json` makes this page of it (extra `bench`). For a slow
-machine there are `--samples 0.1`, `--crowd 1 --crowd 10` and `--patience 3600`.
-"""
-
-_SECTIONS: Final[tuple[tuple[str, str, tuple[str, ...], tuple[str, ...]], ...]] = (
-    (
-        "From a call to the first byte of output",
-        "`echo` in a new box: booted where there is no template, restored from one, or taken from a pool.",
-        ("cold_first_output", "restore_first_output", "pool_first_output", "agent_start"),
-        ("starts",),
-    ),
-    (
-        "Where the time of a start goes",
-        "`create` asks the runtime for a box, `echo` is the first command; the others are stages of the start, as "
-        "`Box.metrics` tells them. The parts that a machine needs are made at the same time.",
-        ("cold_stage", "restore_stage"),
-        ("stages",),
-    ),
-    ("Commands in a box that runs", "", ("exec_",), ()),
-    ("Streams", "", ("stream_",), ("streams",)),
-    (
-        "Many boxes",
-        "Memory and idle time are those of the largest crowd. A machine's private memory is what it shares with no "
-        "other one of its template: in software, most of it is the translated code of what it has run since.",
-        ("boxes_", "idle_", "host_kib", "host_cpu"),
-        ("crowds",),
-    ),
-    ("The end of a box", "", ("stop_", "remove_"), ()),
-)
-"""Heading, text, the beginnings of the names of its rows, and its pictures."""
+def pictures_of(page: Path) -> Path:
+    """Where a page's pictures are, seen from it."""
+    return Path("pictures", page.stem)
 
 
 def write_page(rows: Sequence[Row], pictures: Path) -> str:
     """The Markdown; `pictures` is where the pictures are, seen from the page."""
-    return "\n".join((_INTRODUCTION, *_aims(rows), *_sections(rows, pictures), *_methods(rows)))
+    edition = edition_of(rows)
+    given = [row for row in rows if not row.method.startswith(LEFT_OUT)]
+    return "\n".join(
+        (
+            edition.introduction,
+            *_aims(given, edition),
+            *_parts(given, edition, pictures),
+            *_left_out(rows),
+            *_methods(given),
+        )
+    )
 
 
 def fingerprint(rows: Sequence[Row]) -> str:
@@ -67,21 +38,20 @@ def fingerprint(rows: Sequence[Row]) -> str:
     return hashlib.sha256(json.dumps(as_json(rows)).encode()).hexdigest()
 
 
-def _aims(rows: Sequence[Row]) -> Iterable[str]:
+def _aims(rows: Sequence[Row], edition: Edition) -> Iterable[str]:
     by_name = {row.name: row for row in rows}
+    if edition.lab and "host_processors" in by_name and by_name["host_processors"].method.startswith(THE_LAB):
+        yield edition.lab
     yield "## What was aimed at\n"
     if host := by_name.get("host_processors"):
         yield f"Measured on {figure(host.value)} processors: {host.method}.\n"
     yield "| | aim | stretch | measured | | the limit itself |\n|---|---:|---:|---:|---|---:|"
-    for aim in AIMS:
+    for aim in edition.aims:
         yield _aim(aim, by_name)
     yield ""
-    missed = [aim for aim in AIMS if _is_missed(aim, by_name)]
+    missed = [aim for aim in edition.aims if _is_missed(aim, by_name)]
     if missed:
-        yield (
-            "What stops those that are missed, each beside its own limit. In software, a machine's process translates "
-            "the guest's code before it runs it, after a restore all of it anew; its time is the guest's work.\n"
-        )
+        yield f"{edition.missed}\n"
     for aim in missed:
         limit = by_name[aim.row]
         parts = [
@@ -119,20 +89,31 @@ def _aim(aim: Aim, rows: Mapping[str, Row]) -> str:
     return f"| {aim.what} | {bound} | {stretch} | {figure(measured, unit)} | {verdict} | {limit} |"
 
 
-def _sections(rows: Sequence[Row], pictures: Path) -> Iterable[str]:
-    for heading, text, beginnings, shown in _SECTIONS:
-        chosen = [row for row in rows if row.name.startswith(beginnings)]
+def _parts(rows: Sequence[Row], edition: Edition, pictures: Path) -> Iterable[str]:
+    for part in edition.parts:
+        chosen = [row for row in rows if row.name.startswith(part.beginnings)]
         if not chosen:
             continue
-        yield f"## {heading}\n"
-        if text:
-            yield f"{text}\n"
-        for name in shown:
-            yield f"![{PICTURES[name]}]({pictures / name}.svg)\n"
+        yield f"## {part.heading}\n"
+        if part.text:
+            yield f"{part.text}\n"
+        for name in part.pictures:
+            yield f"![{edition.captions[name]}]({pictures / name}.svg)\n"
         yield "| | measured | limit | ratio | samples |\n|---|---:|---:|---:|---:|"
         for row in chosen:
             limit = figure(row.limit, row.unit)
             yield f"| `{row.name}` | {figure(row.value, row.unit)} | {limit} | {figure(row.ratio)} | {row.samples} |"
+        yield ""
+
+
+def _left_out(rows: Sequence[Row]) -> Iterable[str]:
+    reasons: dict[str, list[str]] = {}
+    for row in rows:
+        if row.method.startswith(LEFT_OUT):
+            reasons.setdefault(row.method.removeprefix(LEFT_OUT), []).append(f"`{row.name}`")
+    if reasons:
+        yield "## Left out\n"
+        yield from (f"- {', '.join(names)}: {reason}." for reason, names in reasons.items())
         yield ""
 
 

@@ -45,7 +45,7 @@ class BlobReader(io.RawIOBase):
         """Up to as many bytes as were promised, and one more, so that an endless file does not hold us up."""
         view = memoryview(buffer).cast("B")  # type: ignore[arg-type]
         count = self._file.readinto(view[: self._descriptor.size - self._size + 1]) or 0
-        self._hasher.update(bytes(view[:count]))
+        self._hasher.update(view[:count])
         self._size += count
         return count
 

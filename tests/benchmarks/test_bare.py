@@ -1,4 +1,4 @@
-"""The bare machines that are the limit, on real QEMU."""
+"""The bare machines that are the limit, on the real engines; where libkrun has no KVM, `make lab` runs its part."""
 
 from __future__ import annotations
 
@@ -10,47 +10,73 @@ import attrs
 import pytest
 import trio
 
-from benchmarks.bare.machine import launch, make_bare_snapshot, open_bare_machine, restore_bare_machine
+from benchmarks.bare import krun
+from benchmarks.bare.engines import make_ready_machines, open_bare_machine
+from benchmarks.bare.machine import BareParts
 from benchmarks.boxes.bench import QUICK, Bench, make_bench
+from benchmarks.processes import machines
+from boxlite.vmm.engines import EngineChoice
+from tests.vmm.obstacles import skip_without
+from vmm_ffi.spec import AGENT_PORT, READY_PORT, Accelerator, PortSpec, VmmKind
 
 PATIENCE = 120.0
+STREAM = 2 * 1024 * 1024
+
+
+@pytest.fixture(params=[VmmKind.QEMU, VmmKind.KRUN])
+def kind(request: pytest.FixtureRequest) -> VmmKind:
+    wanted: VmmKind = request.param
+    skip_without(wanted)
+    return wanted
 
 
 @pytest.fixture
-async def bench(home: Path) -> AsyncIterator[Bench]:
+async def bench(kind: VmmKind, home: Path) -> AsyncIterator[Bench]:
     with tempfile.TemporaryDirectory(prefix="boxlite-bare-") as directory:
         with trio.fail_after(PATIENCE):
-            made = await make_bench(QUICK, Path(directory))
+            made = await make_bench(QUICK, Path(directory), kind)
         yield made
 
 
 async def test_a_bare_machine_answers_streams_and_ends(bench: Bench) -> None:
     with trio.fail_after(PATIENCE):
         async with open_bare_machine(bench.parts, bench.work) as machine:
+            assert machine.process.pid in machines()
             assert await machine.ask("echo") == b"x\n"
-            await machine.stream_out()
-            await machine.stream_in()
+            await machine.stream_out(STREAM)
+            await machine.stream_in(STREAM)
             # Nothing of the streams is left over.
             assert await machine.ask("echo") == b"x\n"
             await machine.power_off()
             assert machine.process.returncode == 0
 
 
-async def test_copies_of_a_saved_machine_go_on_where_it_was(bench: Bench) -> None:
+async def test_machines_that_are_ready_answer_and_end_by_themselves(bench: Bench) -> None:
+    """Copies of a saved one, where the engine has such."""
     with trio.fail_after(PATIENCE):
-        snapshot = await make_bare_snapshot(bench.parts, bench.work)
-        async with (
-            restore_bare_machine(bench.parts, bench.work, snapshot) as one,
-            restore_bare_machine(bench.parts, bench.work, snapshot) as other,
-        ):
+        open_ready = await make_ready_machines(bench.parts, bench.work)
+        async with open_ready() as one, open_ready() as other:
             assert (await one.ask("echo"), await other.ask("echo")) == (b"x\n", b"x\n")
             await one.kill()
             assert await other.ask("echo") == b"x\n"
 
 
-async def test_a_qemu_that_ends_at_once_is_an_error(bench: Bench) -> None:
+async def test_a_machine_that_ends_at_once_is_an_error_that_says_why(bench: Bench) -> None:
     """Not a wait without end for its connection."""
     nowhere = attrs.evolve(bench.parts, kernel=bench.work / "nothing")
-    with trio.fail_after(PATIENCE), pytest.raises(ConnectionError, match="has ended with status 1"):
-        async with launch(nowhere, bench.work):
+    with trio.fail_after(PATIENCE), pytest.raises(ConnectionError, match=r"status 1|libkrun refuses krun_start_enter"):
+        async with open_bare_machine(nowhere, bench.work):
             raise AssertionError("unreachable")
+
+
+def test_a_bare_machine_of_libkrun_has_vsock_where_the_agent_is_to_run_in_it() -> None:
+    """And says so to it: it would look for other ports."""
+    engine = EngineChoice(VmmKind.KRUN, Accelerator.KVM, None, False, None, Path("/kernel"), None, "", Path("/krun.so"))
+    parts = BareParts(engine, Path("/kernel"), (Path("/a"), Path("/b")), ("bench.python",))
+    ports = PortSpec(AGENT_PORT, "/agent", served=True), PortSpec(READY_PORT, "/ready")
+    with_agent, without = krun.describe(parts, ports), krun.describe(parts, ())
+    assert with_agent["vsock"] == [(AGENT_PORT, "/agent", True), (READY_PORT, "/ready", False)]
+    assert with_agent["kernel_arguments"].endswith(" boxlite.portal=vsock bench.python")
+    assert without["vsock"] == []
+    assert "portal" not in without["kernel_arguments"]
+    assert with_agent["disks"] == ["/a", "/b"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from pathlib import Path
 
 import attrs
@@ -11,9 +13,15 @@ from click.testing import CliRunner
 from trio.testing import MockClock
 
 from benchmarks.__main__ import main
-from benchmarks.boxes.bench import FULL, QUICK, Effort, Emit
+from benchmarks.bare.machine import BareParts
+from benchmarks.boxes import crowds, plan
+from benchmarks.boxes.bench import FULL, LAB, QUICK, Bench, Effort, Emit
+from benchmarks.boxes.crowd import Crowd
 from benchmarks.boxes.plan import choose, guard, measure, sections
-from benchmarks.rows import Row
+from benchmarks.rows import LEFT_OUT, Row, from_json
+from boxlite.vmm.engines import EngineChoice, krun_obstacle
+from boxlite.vmm.facts import gather_facts
+from vmm_ffi.spec import Accelerator, VmmKind
 
 PROMISED = {
     "cold_first_output_p50",
@@ -28,6 +36,7 @@ PROMISED = {
 }
 ONE = Row("one", 1.0, "s", None, 1, "by hand")
 ONCE = attrs.evolve(QUICK, restores=1)
+ON_KRUN = EngineChoice(VmmKind.KRUN, Accelerator.KVM, None, False, None, None, None, "by hand")
 
 
 def test_a_full_run_gives_every_row_that_is_promised() -> None:
@@ -42,7 +51,7 @@ def test_samples_scale_and_one_of_each_is_left() -> None:
     assert least.crowds == FULL.crowds
 
 
-@pytest.mark.parametrize("effort", [FULL, QUICK], ids=["full", "quick"])
+@pytest.mark.parametrize("effort", [FULL, QUICK, LAB], ids=["full", "quick", "lab"])
 def test_no_two_measurements_have_a_name_in_common(effort: Effort) -> None:
     names = [name for section in sections(effort) for name in (section.name, *section.rows)]
     assert len(names) == len(set(names))
@@ -95,9 +104,90 @@ def test_the_command_refuses_a_name_that_nothing_has() -> None:
     assert "nothing is named nonsense" in result.output
 
 
+async def test_what_an_engine_does_not_have_is_left_out_and_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """On libkrun there are no templates: nothing is measured in the place of a restore."""
+
+    async def make_bench(effort: Effort, work: Path, engine: VmmKind) -> Bench:
+        parts = BareParts(attrs.evolve(ON_KRUN, kind=engine), tmp_path, ())
+        return Bench(effort, parts, tmp_path, work)
+
+    async def measured(bench: Bench, emit: Emit) -> None:
+        emit(ONE)
+
+    monkeypatch.setattr(plan, "make_bench", make_bench)
+    every = [
+        plan.Section("restore", ("two",), measured, {VmmKind.KRUN: "no templates"}),
+        plan.Section("exec", ("one",), measured),
+    ]
+    monkeypatch.setattr(plan, "sections", lambda effort: every)
+    assert await measure(ONCE, engine=VmmKind.KRUN) == [Row.left_out("two", "no templates"), ONE]
+    assert await measure(ONCE, ["two"], engine=VmmKind.KRUN) == [Row.left_out("two", "no templates")]
+    assert await measure(ONCE, ["one", "restore"], engine=VmmKind.QEMU) == [
+        ONE,
+        Row.missing("two", "the measurement did not give it"),
+        ONE,
+    ]
+
+
+def test_on_libkrun_restores_alone_are_left_out() -> None:
+    (left_out,) = [section for section in sections(FULL) if VmmKind.KRUN in section.left_out]
+    assert left_out.name == "restore"
+    assert not any(VmmKind.QEMU in section.left_out for section in sections(FULL))
+
+
+@pytest.mark.parametrize("kind", VmmKind)
+async def test_a_crowd_tells_what_its_engine_has(
+    kind: VmmKind, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Machines of libkrun are booted, and share nothing; and KVM translates no code."""
+
+    async def measured(whose: str, engine: VmmKind, count: int, seconds: float) -> Crowd:
+        assert engine is kind
+        return Crowd(1.0, [1024 * 1024] * count, [0] * count, [0.0] * count, 0, 0.0)
+
+    monkeypatch.setattr(crowds, "_measure", measured)
+    rows: list[Row] = []
+    parts = BareParts(attrs.evolve(ON_KRUN, kind=kind), tmp_path, ())
+    await crowds.measure(Bench(attrs.evolve(LAB, crowds=(2,)), parts, tmp_path, tmp_path), rows.append)
+    by_name = {row.name: row for row in rows}
+    assert by_name.keys() == {"boxes_2_s", *crowds.IDLE_ROWS}
+    boots = "each of which boots" in by_name["boxes_2_s"].method
+    left_out = by_name["idle_code_mib"].method.startswith(LEFT_OUT)
+    assert (boots, left_out) == (kind is VmmKind.KRUN, kind is VmmKind.KRUN)
+
+
+async def test_the_command_says_why_an_engine_cannot_be_measured(home: Path) -> None:
+    if krun_obstacle(await gather_facts()) is None:
+        pytest.skip("libkrun can run machines here")
+    result = await trio.to_thread.run_sync(CliRunner().invoke, main, ["boxes", "--engine", "krun"])
+    assert result.exit_code == 1
+    assert "the engine krun cannot run machines here" in result.output
+
+
+def test_the_command_takes_one_size_of_a_run() -> None:
+    result = CliRunner().invoke(main, ["boxes", "--quick", "--lab"])
+    assert result.exit_code == 2
+    assert "--quick and --lab exclude each other" in result.output
+
+
+def test_rows_go_to_standard_output_alone_and_the_rest_beside_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As they have to where they come out of a machine that leaves nothing else."""
+
+    async def measured(effort: Effort, only: object, say: Callable[[str], None], engine: VmmKind | None) -> list[Row]:
+        say(f"engine {engine}, {effort.stream_mib} MiB")
+        return [ONE]
+
+    monkeypatch.setattr(plan, "measure", measured)
+    result = CliRunner().invoke(main, ["boxes", "--engine", "krun", "--stream-mib", "3", "--json", "-"])
+    assert from_json(json.loads(result.stdout)) == [ONE]
+    assert "engine krun, 3 MiB" in result.stderr
+
+
 async def test_a_restore_is_measured_beside_that_of_bare_qemu(home: Path) -> None:
     """On real machines, once: a box made from a template, and bare QEMU made from a snapshot of its own."""
-    (row,) = await measure(ONCE, ["restore_first_output_p50"])
+    (row,) = await measure(ONCE, ["restore_first_output_p50"], engine=VmmKind.QEMU)
     assert row.value is not None, row.method
     assert row.limit is not None
     # Both boot nothing, and a box does all that bare QEMU does.

@@ -8,10 +8,13 @@ import subprocess
 import sys
 import time
 
+import pytest
+
 from benchmarks.processes import (
     code_bytes,
     cpu_seconds,
     descendants,
+    machines,
     named,
     private_bytes,
     resident_bytes,
@@ -53,6 +56,21 @@ def test_a_busy_process_uses_processor_time() -> None:
     while time.process_time() % 1 < 0.999 and cpu_seconds(os.getpid()) - before < 0.05:
         pass
     assert cpu_seconds(os.getpid()) > before
+
+
+def test_what_has_a_machine_of_kvm_is_one_whatever_its_name() -> None:
+    """Where the host has a /dev/kvm that makes machines; whether they can run is another matter."""
+    if not os.access("/dev/kvm", os.R_OK | os.W_OK):
+        pytest.skip("there is no /dev/kvm that opens")
+    make = "import fcntl, os; vm = fcntl.ioctl(os.open('/dev/kvm', os.O_RDWR), 0xAE01, 0)"  # KVM_CREATE_VM
+    program = f"{make}; print(flush=True); import sys; sys.stdin.read()"
+    with subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        assert child.stdin is not None
+        assert child.stdout is not None
+        assert child.stdout.readline() == b"\n"
+        assert child.pid in machines()
+        child.stdin.close()
+    assert child.pid not in machines()
 
 
 def test_a_child_and_its_child_are_descendants() -> None:

@@ -40,6 +40,11 @@ def test_a_missing_row_says_why() -> None:
     assert (row.value, row.samples, row.method) == (None, 0, "not measured: BootFailed: no kernel")
 
 
+def test_a_row_that_is_left_out_says_why() -> None:
+    row = Row.left_out("name", "no templates")
+    assert (row.value, row.samples, row.method) == (None, 0, "left out: no templates")
+
+
 def test_the_table_has_a_line_for_each_row() -> None:
     table = as_table([Row("one", 1.0, "s", 2.0, 3, "how"), Row.missing("two", "why")], "Title", "caption")
     assert [list(column.cells) for column in table.columns] == [

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import io
 import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+import attrs
 import pytest
 import zstandard
 
@@ -105,10 +107,20 @@ def test_a_blob_that_was_changed_is_refused(tmp_path: Path, compression: str) ->
         unpacked(layer)
 
 
-def test_a_layer_that_unpacks_to_something_else_is_refused(tmp_path: Path) -> None:
-    layer = stored(tmp_path, gzip.compress(b"other"), LAYER + "+gzip")
+@pytest.mark.parametrize("compression", COMPRESSIONS)
+def test_a_layer_that_unpacks_to_something_else_is_refused(tmp_path: Path, compression: str) -> None:
+    layer = stored(tmp_path, COMPRESSIONS[compression](b"other"), LAYER + compression)
     with pytest.raises(ImageDamaged, match="promised digest sha256:"):
         unpacked(layer)
+
+
+@pytest.mark.parametrize("compression", COMPRESSIONS)
+def test_a_layer_may_be_named_by_one_digest_and_unpack_to_another(tmp_path: Path, compression: str) -> None:
+    layer = stored(tmp_path, COMPRESSIONS[compression](DATA), LAYER + compression)
+    right, wrong = (hashlib.sha512(content).hexdigest() for content in (DATA, b"other"))
+    assert unpacked(attrs.evolve(layer, diff_id=Digest.parse(f"sha512:{right}"))) == DATA
+    with pytest.raises(ImageDamaged, match="promised digest sha512:"):
+        unpacked(attrs.evolve(layer, diff_id=Digest.parse(f"sha512:{wrong}")))
 
 
 @pytest.mark.parametrize("change", [b"", b"more"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import posix
 import subprocess
 import sys
 from pathlib import Path
@@ -14,11 +15,14 @@ from hypothesis import given
 
 from boxlite.vmm.facts import _krun_libraries
 from tests.vmm_ffi.specs import instances
-from vmm_ffi.krun import KrunVmm, configure, kernel_arguments
+from vmm_ffi import krun_program
+from vmm_ffi.krun import KrunInstance, KrunVmm
 from vmm_ffi.krun_library import KrunError
+from vmm_ffi.krun_machine import configure, kernel_arguments
 from vmm_ffi.spec import (
     AGENT_PORT,
     READY_PORT,
+    SHIM_FAILED,
     SNAPSHOT_CALLS,
     DiskSpec,
     InstanceSpec,
@@ -208,11 +212,12 @@ def test_a_machine_that_is_to_be_saved_takes_commands_and_no_other_one_does(tmp_
     restored = attrs.evolve(saves, memory_file=MemoryFile(str(memory), False), incoming=True, monitor=None)
     calls = NEW | set(SNAPSHOT_CALLS)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SMOLVM_FORKABLE", "")
+        environment: dict[bytes, bytes] = {}
+        patch.setattr(posix, "putenv", environment.__setitem__)
         krun, steps = configured(saves, Recorded(calls))
         assert steps[-3] == "snapshot"
         assert [call for call in krun.calls if call[0] in SNAPSHOT_CALLS] == [("krun_set_control_socket", 5, "/run/c")]
-        assert os.environ["SMOLVM_FORKABLE"] == "1"
+        assert environment == {b"SMOLVM_FORKABLE": b"1"}
         krun, _ = configured(restored, Recorded(calls))
         [_, (_, context, descriptor)] = used = [call for call in krun.calls if call[0] in SNAPSHOT_CALLS]
         assert used == [("krun_set_snapshot", 5, "/s"), ("krun_set_snapshot_memory_fd", context, descriptor)]
@@ -232,12 +237,13 @@ def test_a_machine_that_is_to_be_saved_takes_commands_and_no_other_one_does(tmp_
 CHILD = """
 import json, sys
 from vmm_ffi.krun import KrunVmm
+from vmm_ffi.krun_program import describe
 from vmm_ffi.spec import InstanceSpec
 
-instance = KrunVmm().create(InstanceSpec.from_json(json.loads(sys.argv[1])))
+spec = InstanceSpec.from_json(json.loads(sys.argv[1]))
 if sys.argv[2] == "enter":
-    instance.enter()
-instance.describe()
+    KrunVmm().create(spec).enter()
+describe(spec, spec.library, "of some version")
 print("configured")
 """
 
@@ -288,6 +294,40 @@ def test_a_call_that_fails_is_named_with_its_arguments_and_the_library(library: 
     printed, error = in_a_child(spec, enter=True)
     assert "krun_start_enter(0) failed: Invalid argument [EINVAL]" in error
     assert "configured" not in printed
+
+
+@given(instances)
+def test_the_program_in_a_jail_is_told_the_same(spec: InstanceSpec) -> None:
+    """As text of a program, and without the classes of the specification."""
+    told: list[object] = []
+    # One with a file for its memory opens it.
+    spec = attrs.evolve(spec, cpus=min(spec.cpus, 8), memory_file=None)
+    program = KrunInstance(spec, "/usr/lib/\udcff/libkrun.so").command[-1]
+    *_, call = program.splitlines()
+    exec(call, {"main": lambda *arguments: told.extend(arguments)})
+    description, library, version = told
+    assert (library, version) == ("/usr/lib/\udcff/libkrun.so", "of unknown version")
+    krun, plain = Recorded(), Recorded()
+    configure(krun, spec, lambda line: None)
+    seen = krun_program._with_attributes(description)
+    configure(plain, seen, lambda line: None)
+    assert plain.calls == krun.calls
+
+
+def test_the_program_in_a_jail_loads_little(library: Path) -> None:
+    """Each machine waits for it. What it says and how it ends is as a shim's own."""
+    spec = attrs.evolve(SPEC, library=str(library), ports=(), disks=(DiskSpec("/nowhere", "root"),))
+    python, *options, program = KrunInstance(spec, str(library)).command
+    listed = "import sys\nsys.stderr.write(' '.join(sys.modules))\n"
+    done = subprocess.run(
+        [python, *options, program.rpartition("main(")[0] + listed], capture_output=True, text=True, check=True
+    )
+    modules = set(done.stderr.split())
+    assert "vmm_ffi.krun_program" in modules
+    assert modules.isdisjoint({"attr", "cffi", "enum", "json", "os", "re", "typing", "vmm_ffi.spec"})
+    done = subprocess.run([python, *options, program], capture_output=True, text=True, check=False)
+    assert done.returncode == SHIM_FAILED
+    assert "boxlite-shim: krun_start_enter(0) failed: Invalid argument [EINVAL] (" in done.stderr
 
 
 def test_nothing_of_it_is_loaded_into_the_tests_own_process() -> None:

@@ -8,7 +8,10 @@ from pathlib import Path
 import pytest
 
 from boxlite.vmm.facts import _krun_libraries
-from vmm_ffi.krun_library import DECLARATIONS, SNAPSHOT_DECLARATIONS, Krun, KrunError, declare, version_of
+from vmm_ffi import krun_abi
+from vmm_ffi.krun_declarations import DECLARATIONS, SNAPSHOT_DECLARATIONS, generate
+from vmm_ffi.krun_library import Krun, KrunError
+from vmm_ffi.krun_package import version_of
 from vmm_ffi.spec import SNAPSHOT_CALLS
 
 SIGNATURES = {
@@ -83,19 +86,20 @@ def test_a_header_is_read_as_c_has_it() -> None:
     assert prototypes(text) == {"krun_a": "uint32 text bytes", "krun_b": ""}
 
 
-def test_the_declarations_can_be_read() -> None:
-    assert declare().typeof("int32_t") is not None
-    assert declare() is declare()
+def test_what_is_loaded_was_made_of_the_declarations(tmp_path: Path) -> None:
+    """Else: python -m vmm_ffi.krun_declarations."""
+    generate(tmp_path / "made.py")
+    assert (tmp_path / "made.py").read_text() == Path(krun_abi.__file__).read_text()
 
 
 @pytest.mark.parametrize("path", ["/nowhere/libkrun.so", "/etc/passwd", "/nowhere/\udcff.so"])
 def test_what_is_no_library_is_a_clear_error(path: str) -> None:
     with pytest.raises(KrunError, match=r"libkrun cannot be loaded: .*: install it"):
-        Krun(path, print)
+        Krun(path, "of unknown version", print)
 
 
 def test_a_library_without_the_call_is_named() -> None:
-    krun = Krun("libc.so.6", print)
+    krun = Krun("libc.so.6", "of unknown version", print)
     assert not krun.has("krun_add_vsock")
     with pytest.raises(KrunError) as caught:
         krun.call("krun_add_vsock_port2", 0, 2695, "/run/\udcff", True)
@@ -107,7 +111,7 @@ def test_a_library_without_the_call_is_named() -> None:
 
 def test_an_argument_of_another_kind_is_refused_before_the_call() -> None:
     """By cffi, which knows the declarations."""
-    krun = Krun("libc.so.6", print)
+    krun = Krun("libc.so.6", "of unknown version", print)
     with pytest.raises(KrunError):
         krun.call("krun_create_ctx", "one too many")
 

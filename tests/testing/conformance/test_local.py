@@ -7,8 +7,6 @@ from pathlib import Path
 import pytest
 import trio
 
-from boxlite.vmm.engines import krun_obstacle
-from boxlite.vmm.facts import gather_facts
 from tests.testing.conformance.clones import (
     CLONES,
     a_damaged_snapshot_is_an_error,
@@ -18,6 +16,7 @@ from tests.testing.conformance.commands import COMMANDS
 from tests.testing.conformance.lives import LIVES
 from tests.testing.conformance.local import open_local
 from tests.testing.conformance.subject import PATIENCE, EngineBehaviour, launched, make_template
+from tests.vmm.obstacles import skip_without
 from vmm_ffi.spec import VmmKind
 
 LIMIT = 4 * PATIENCE
@@ -27,10 +26,7 @@ LIMIT = 4 * PATIENCE
 def kind(request: pytest.FixtureRequest) -> VmmKind:
     """Every engine that this host can have; where libkrun has no KVM, the lab is where it is tested."""
     wanted: VmmKind = request.param
-    if wanted is VmmKind.KRUN:
-        obstacle = krun_obstacle(trio.run(gather_facts))
-        if obstacle is not None:
-            pytest.skip(f"libkrun cannot run machines here ({obstacle}): run `make lab`")
+    skip_without(wanted)
     return wanted
 
 
