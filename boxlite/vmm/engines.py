@@ -122,6 +122,7 @@ def _krun(facts: HostFacts, reason: str) -> EngineChoice:
         reason=reason,
         library=facts.krun,
         release=facts.krun_release,
+        share_server=facts.share_server,
         processor=facts.processor,
     )
 
