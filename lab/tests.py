@@ -12,13 +12,10 @@ import trio
 from lab.contents import CHECKOUT
 
 TESTS: Final = (
-    "tests/testing/conformance/test_local.py",
-    "tests/benchmarks/test_bare.py",
-    "tests/templates/test_real.py",
-    "-k",
-    "krun or (test_real and not memory_of_clones)",
+    *("tests/testing/conformance/test_local.py", "tests/boxes/test_real_volumes.py", "tests/benchmarks/test_bare.py"),
+    *("tests/templates/test_real.py", "-k", "krun or (test_real.py and not memory_of_clones)"),
 )
-"""The suite's part about libkrun, the bare machines that it is measured beside, and templates on libkrun."""
+"""What of the conformance suite, of volumes and of templates is about libkrun, and the bare machines beside it."""
 
 # What is not run there is a failure: nobody else runs it.
 _OPTIONS: Final = ("-p", "lab.no_skips", "-p", "no:cacheprovider", "-v")

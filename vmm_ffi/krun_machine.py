@@ -32,6 +32,7 @@ MAX_CPUS = 255
 """What fits into the call's argument."""
 
 _PASST = "passt"  # `vmm_ffi.spec.ProxyKind`, which would have to be loaded
+_SHARE_PORT = 2697  # `vmm_ffi.spec.SHARE_PORT`, likewise
 _KERNEL_FORMAT_ELF = 1
 _TSI_INET = 1
 _FEATURE_NET, _FEATURE_BLK = 0, 1
@@ -72,7 +73,10 @@ def configure(krun: Library, spec: InstanceSpec, log: Callable[[str], object]) -
     _resources(krun, context, spec)
     log("network")
     _network(krun, context, spec)
-    log("virtiofs shares: none, since libkrun's server does not hold a guest to them")
+    log("virtiofs shares")
+    if spec.shares:
+        # Not by libkrun's own server, which looks up whatever name a guest gives it, ".." and "/" too: docs/volumes.md.
+        krun.call("krun_add_vsock_port2", context, _SHARE_PORT, spec.share_socket, False)
     log("disks")
     _disks(krun, context, spec)
     log("vsock ports")

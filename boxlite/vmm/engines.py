@@ -126,6 +126,7 @@ def _krun(facts: HostFacts, reason: str) -> EngineChoice:
         release=facts.krun_release,
         command_line=facts.command_line,
         saves=facts.krun_saves,
+        share_server=facts.share_server,
         processor=facts.processor,
     )
 

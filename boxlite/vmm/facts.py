@@ -110,7 +110,7 @@ async def gather_facts(
         qemu_release=release,
         command_line=_command_line(),
         processor=processor(cpuinfo),
-        share_server=_virtiofsd(),
+        share_server=find_virtiofsd(),
         kernel=kernel,
         kernel_library=kernel_library or next(_kernel_libraries(), None),
         krun=(krun := krun or next(_krun_libraries(), None)),
@@ -125,7 +125,8 @@ def _which(program: str) -> Path | None:
     return None if found is None else Path(found).absolute()
 
 
-def _virtiofsd() -> Path | None:
+def find_virtiofsd() -> Path | None:
+    """The server of volumes; None where there is none."""
     path = os.pathsep.join((os.environ.get("PATH", os.defpath), *_PRIVATE_PROGRAMS))
     found = shutil.which(VIRTIOFSD, path=path)
     return None if found is None else Path(found).absolute()

@@ -104,6 +104,14 @@ def test_what_has_failed_since_the_host_booted_is_passed_over_and_named() -> Non
     assert choose_engine(attrs.evolve(facts, krun_release="newer")).kind is VmmKind.KRUN
 
 
+def test_volumes_decide_nothing() -> None:
+    """Either engine has them, by the same server, or has none."""
+    for facts in (CAPABLE, WITH_KRUN):
+        for server in (None, Path("/usr/libexec/virtiofsd")):
+            choice = choose_engine(attrs.evolve(facts, share_server=server))
+            assert (choice.kind, choice.share_server) == (choose_engine(facts).kind, server)
+
+
 def test_kvm_is_taken_where_the_processor_and_the_device_offer_it() -> None:
     assert choose_engine(CAPABLE).accelerator is Accelerator.KVM
 

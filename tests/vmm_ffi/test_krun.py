@@ -150,6 +150,18 @@ def test_every_machine_keeps_its_disks_in_order_and_read_only_and_its_network_of
         assert words[len(words) - len(spec.kernel_args) :] == list(spec.kernel_args)
 
 
+def test_shares_are_reached_over_a_port_and_never_served_by_libkrun_itself() -> None:
+    """Whose server does not hold a guest to them."""
+    spec = attrs.evolve(SPEC, shares=(ShareSpec("v0", "/srv"),), share_server="/virtiofsd", share_socket="/run/fs")
+    krun, steps = configured(spec)
+    assert krun.told("krun_add_virtiofs") == krun.told("krun_add_vhost_user_device") == []
+    names = [name for name, *_ in krun.calls]
+    # After the device that has the port, and before the disks.
+    assert names.index("krun_add_vsock") < names.index("krun_add_vsock_port2") < names.index("krun_add_disk")
+    assert krun.told("krun_add_vsock_port2")[0] == [5, 2697, "/run/fs", False]
+    assert steps.index("virtiofs shares") < steps.index("disks")
+
+
 def test_implicit_devices_are_turned_off_where_there_are_any() -> None:
     krun, _ = configured(SPEC, Recorded(OLD))
     names = [name for name, *_ in krun.calls]
@@ -188,9 +200,16 @@ def test_a_machine_that_cannot_be_is_refused() -> None:
         configured(SPEC, Recorded(krun_has_feature=0))
     with pytest.raises(VmmError, match="no libkrun was named: install it"):
         KrunVmm().create(attrs.evolve(SPEC, library=None))
-    with pytest.raises(VmmError, match="use the engine qemu for volumes"):
-        KrunVmm().create(attrs.evolve(SPEC, shares=(ShareSpec("v0", "/srv"),)))
+    shares = (ShareSpec("v0", "/srv"),)
+    for spec in (
+        attrs.evolve(SPEC, shares=shares, share_server="/v"),
+        attrs.evolve(SPEC, shares=shares, share_socket="/s"),
+    ):
+        with pytest.raises(VmmError, match="a machine with shares needs a server for them, and a socket"):
+            KrunVmm().create(spec)
     saved, private = MemoryFile("/m", shared=True), MemoryFile("/m", shared=False)
+    with pytest.raises(VmmError, match="a machine with shares can neither be saved nor restored"):
+        KrunVmm().create(attrs.evolve(SPEC, shares=shares, share_server="/v", share_socket="/s", memory_file=saved))
     for memory, incoming, directory, socket, complaint in (
         (None, True, None, None, "memory and state, or from neither"),
         (private, False, "/s", None, "memory and state, or from neither"),

@@ -28,7 +28,10 @@ SHARE_TAG = "boxlite"
 """By which the guest mounts the shares (virtio 1.2, 5.11): one file system with a directory or a file for each."""
 
 SHARE_LINK = 3
-"""The descriptor by which a machine is connected to its `InstanceSpec.share_server`."""
+"""The descriptor by which a machine (qemu) is connected to its `InstanceSpec.share_server`."""
+
+SHARE_PORT = 2697
+"""The vsock port (krun) over which the guest's kernel reaches its shares."""
 
 SNAPSHOT_CALLS = ("krun_set_control_socket", "krun_set_snapshot", "krun_set_snapshot_memory_fd")
 """By which libkrun saves and restores machines: a library without one of them does neither."""
@@ -188,9 +191,10 @@ class InstanceSpec:
     ports: tuple[PortSpec, ...] = ()
     shares: tuple[ShareSpec, ...] = ()
     share_server: str | None = attrs.field(default=None, validator=attrs.validators.optional(absolute))
-    """Path of virtiofsd, for an engine that has no server of its own for shares (qemu)."""
+    """Path of virtiofsd, without which there are no shares."""
     share_socket: str | None = attrs.field(default=None, validator=attrs.validators.optional(_socket_path))
-    """Unix socket that is there for a moment, until the machine is connected to that server."""
+    """Unix socket that leads to that server: under qemu for a moment, until the machine is connected to it; under krun
+    the guest connects to it, once."""
     kernel_args: tuple[str, ...] = attrs.field(default=(), validator=_kernel_arguments)
     cpus: int = attrs.field(default=1, validator=_at_least(1))
     memory_mib: int = attrs.field(default=256, validator=_at_least(64))
