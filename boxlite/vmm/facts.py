@@ -188,7 +188,7 @@ def _command_line() -> str:
     # Read and not imported: it is for the child that becomes the machine.
     folder = Path(vmm_ffi.spec.__file__).parents[1]
     try:
-        sources = b"".join((folder / name).read_bytes() for name in ("qemu.py", "krun.py"))
+        sources = b"".join((folder / name).read_bytes() for name in ("qemu.py", "krun_machine.py"))
         return hashlib.sha256(sources).hexdigest()[:16]
     except OSError:
         return ""
