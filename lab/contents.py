@@ -35,6 +35,7 @@ LIBRARIES = ("/usr/lib/x86_64-linux-gnu", "/usr/lib64")
 APPLETS = "/usr/lib/busybox"
 """Where BusyBox has a name for each of its programs."""
 
+_ELF = b"\x7fELF"
 _SYSTEM_FILES = ("passwd", "group", "nsswitch.conf", "ld.so.cache", "mke2fs.conf", "hosts", "localtime")
 _MOUNT_POINTS = ("proc", "sys", "dev", "run", "tmp", "mnt", "root")
 _NOT_OF_THE_SOURCE = frozenset(
@@ -119,21 +120,29 @@ def _add_environment(tree: HostTree) -> list[Path]:
     for path in (prefix / "bin").glob("python*"):
         if path.is_symlink():
             tree.add(path)
-    shared: list[Path] = []
+    binaries: list[Path] = []
     caches: set[Path] = set()
     for found in _distributions():
         for file in found.files or ():
             path = Path(os.path.normpath(str(found.locate_file(file))))
             if path.is_relative_to(prefix) and path.exists():
                 tree.add(path)
-                shared += [path] if ".so" in path.suffixes else []
+                binaries += [path] if _is_binary(path) else []
                 if path.suffix == ".py":
                     caches.add(path.parent / "__pycache__")
     # Pytest compiles some in its own way, of which no package knows.
     for cache in caches:
         if cache.is_dir():
             tree.add_below(cache)
-    return shared
+    return binaries
+
+
+def _is_binary(path: Path) -> bool:
+    """Whether it is a library, or a program that is no script."""
+    if path.suffix:
+        return ".so" in path.suffixes
+    with path.open("rb") as file:
+        return file.read(len(_ELF)) == _ELF
 
 
 def _distributions() -> list[Distribution]:
