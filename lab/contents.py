@@ -25,7 +25,7 @@ CHECKOUT = Path(__file__).resolve().parents[1]
 EXTRAS = frozenset({"krun", "testing", "lab"})
 """The extras of the project whose distributions come along. What checks and builds the source stays behind."""
 
-PROGRAMS = ("busybox", "mke2fs")
+PROGRAMS = ("busybox", "mke2fs", "e2fsck")
 OPTIONAL_PROGRAMS = ("bwrap",)
 
 LIBRARIES = ("/usr/lib/x86_64-linux-gnu", "/usr/lib64")

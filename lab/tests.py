@@ -13,9 +13,9 @@ from lab.contents import CHECKOUT
 
 TESTS: Final = (
     *("tests/testing/conformance/test_local.py", "tests/boxes/test_real_volumes.py", "tests/benchmarks/test_bare.py"),
-    *("-k", "krun"),
+    *("tests/templates/test_real.py", "-k", "krun or (test_real.py and not memory_of_clones)"),
 )
-"""What of the conformance suite and of volumes is about libkrun, and the bare machines that it is measured beside."""
+"""What of the conformance suite, of volumes and of templates is about libkrun, and the bare machines beside it."""
 
 # What is not run there is a failure: nobody else runs it.
 _OPTIONS: Final = ("-p", "lab.no_skips", "-p", "no:cacheprovider", "-v")

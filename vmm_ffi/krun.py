@@ -86,8 +86,14 @@ class KrunVmm(Vmm):
             raise VmmError(f"no libkrun was named: {INSTALL}")
         if spec.shares and (spec.share_server is None or spec.share_socket is None):
             raise VmmError("a machine with shares needs a server for them, and a socket that leads to it")
-        if spec.incoming or spec.memory_file is not None:
-            raise VmmError("libkrun saves and restores no machines: use the engine qemu for templates")
+        if spec.shares and spec.memory_file is not None:
+            raise VmmError("a machine with shares can neither be saved nor restored")
+        if spec.incoming != (spec.memory_file is not None and not spec.memory_file.shared):
+            raise VmmError("a machine goes on from a saved one's memory and state, or from neither")
+        if spec.memory_file is not None and spec.state_directory is None:
+            raise VmmError("a machine that is saved or restored needs a directory for its state")
+        if spec.memory_file is not None and spec.memory_file.shared and spec.monitor is None:
+            raise VmmError("a machine that is saved needs a socket on which it is told to do so")
         return KrunInstance(spec, spec.library)
 
 

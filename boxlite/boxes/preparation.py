@@ -90,7 +90,7 @@ async def prepare(
         network=spec.network,
     )
     return Preparation(
-        Recipe(key, spec, options.image),
+        Recipe(key, spec, options.image, engine.saves),
         image.made.config,
         image.made.digest,
         attrs.evolve(spec, shares=shares_of(options.volumes), share_server=share_server),

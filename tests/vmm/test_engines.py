@@ -81,6 +81,9 @@ def test_libkrun_is_taken_where_it_can_work() -> None:
     assert (choice.kind, choice.accelerator, choice.library) == (VmmKind.KRUN, Accelerator.KVM, KRUN)
     assert choose_engine(WITH_KRUN, VmmKind.QEMU).kind is VmmKind.QEMU
     assert choose_engine(attrs.evolve(WITH_KRUN, qemu=None)).kind is VmmKind.KRUN
+    assert not choice.saves
+    assert choose_engine(attrs.evolve(WITH_KRUN, krun_saves=True)).saves
+    assert choose_engine(WITH_KRUN, VmmKind.QEMU).saves
 
 
 def test_what_has_failed_since_the_host_booted_is_passed_over_and_named() -> None:

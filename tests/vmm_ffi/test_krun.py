@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import posix
 import subprocess
 import sys
 from pathlib import Path
@@ -22,6 +23,7 @@ from vmm_ffi.spec import (
     AGENT_PORT,
     READY_PORT,
     SHIM_FAILED,
+    SNAPSHOT_CALLS,
     DiskSpec,
     InstanceSpec,
     MemoryFile,
@@ -134,7 +136,7 @@ def test_the_steps_come_in_one_order_and_are_logged() -> None:
 @given(instances)
 def test_every_machine_keeps_its_disks_in_order_and_read_only_and_its_network_off(spec: InstanceSpec) -> None:
     """Without a network there is no device for one, and no flag by which libkrun would make connections itself."""
-    spec = attrs.evolve(spec, cpus=min(spec.cpus, 8))
+    spec = attrs.evolve(spec, cpus=min(spec.cpus, 8), memory_file=None, incoming=False)
     for calls in (NEW, OLD):
         krun, _ = configured(spec, Recorded(calls))
         assert krun.told("krun_add_disk") == [[5, disk.serial, disk.path, disk.read_only] for disk in spec.disks]
@@ -205,9 +207,50 @@ def test_a_machine_that_cannot_be_is_refused() -> None:
     ):
         with pytest.raises(VmmError, match="a machine with shares needs a server for them, and a socket"):
             KrunVmm().create(spec)
-    for spec in (attrs.evolve(SPEC, incoming=True), attrs.evolve(SPEC, memory_file=MemoryFile("/m", True))):
-        with pytest.raises(VmmError, match="saves and restores no machines"):
+    saved, private = MemoryFile("/m", shared=True), MemoryFile("/m", shared=False)
+    with pytest.raises(VmmError, match="a machine with shares can neither be saved nor restored"):
+        KrunVmm().create(attrs.evolve(SPEC, shares=shares, share_server="/v", share_socket="/s", memory_file=saved))
+    for memory, incoming, directory, socket, complaint in (
+        (None, True, None, None, "memory and state, or from neither"),
+        (private, False, "/s", None, "memory and state, or from neither"),
+        (saved, True, "/s", "/c", "memory and state, or from neither"),
+        (private, True, None, None, "needs a directory for its state"),
+        (saved, False, None, "/c", "needs a directory for its state"),
+        (saved, False, "/s", None, "needs a socket"),
+    ):
+        spec = attrs.evolve(SPEC, memory_file=memory, incoming=incoming, state_directory=directory, monitor=socket)
+        with pytest.raises(VmmError, match=complaint):
             KrunVmm().create(spec)
+
+
+def test_a_machine_that_is_to_be_saved_takes_commands_and_no_other_one_does(tmp_path: Path) -> None:
+    """A restored one has the memory by a descriptor that cannot write to it."""
+    memory = tmp_path / "memory"
+    memory.touch()
+    saves = attrs.evolve(SPEC, memory_file=MemoryFile(str(memory), True), state_directory="/s", monitor="/run/c")
+    restored = attrs.evolve(saves, memory_file=MemoryFile(str(memory), False), incoming=True, monitor=None)
+    calls = NEW | set(SNAPSHOT_CALLS)
+    with pytest.MonkeyPatch.context() as patch:
+        environment: dict[bytes, bytes] = {}
+        patch.setattr(posix, "putenv", environment.__setitem__)
+        krun, steps = configured(saves, Recorded(calls))
+        assert steps[-3] == "snapshot"
+        assert [call for call in krun.calls if call[0] in SNAPSHOT_CALLS] == [("krun_set_control_socket", 5, "/run/c")]
+        assert environment == {b"SMOLVM_FORKABLE": b"1"}
+        krun, _ = configured(restored, Recorded(calls))
+        [_, (_, context, descriptor)] = used = [call for call in krun.calls if call[0] in SNAPSHOT_CALLS]
+        assert used == [("krun_set_snapshot", 5, "/s"), ("krun_set_snapshot_memory_fd", context, descriptor)]
+        assert isinstance(descriptor, int)
+        try:
+            assert os.path.samestat(os.fstat(descriptor), memory.stat())
+            with pytest.raises(OSError, match="Bad file descriptor"):
+                os.write(descriptor, b"x")
+        finally:
+            os.close(descriptor)
+    for call in SNAPSHOT_CALLS:
+        with pytest.raises(KrunError, match=call):
+            configured(restored if "snapshot" in call else saves, Recorded(calls - {call}))
+    assert not set(SNAPSHOT_CALLS) & {name for name, *_ in configured(SPEC, Recorded(calls))[0].calls}
 
 
 CHILD = """
@@ -276,16 +319,16 @@ def test_a_call_that_fails_is_named_with_its_arguments_and_the_library(library: 
 def test_the_program_in_a_jail_is_told_the_same(spec: InstanceSpec) -> None:
     """As text of a program, and without the classes of the specification."""
     told: list[object] = []
+    # One with a file for its memory opens it.
+    spec = attrs.evolve(spec, cpus=min(spec.cpus, 8), memory_file=None)
     program = KrunInstance(spec, "/usr/lib/\udcff/libkrun.so").command[-1]
     *_, call = program.splitlines()
     exec(call, {"main": lambda *arguments: told.extend(arguments)})
     description, library, version = told
     assert (library, version) == ("/usr/lib/\udcff/libkrun.so", "of unknown version")
     krun, plain = Recorded(), Recorded()
-    spec = attrs.evolve(spec, cpus=min(spec.cpus, 8))
     configure(krun, spec, lambda line: None)
     seen = krun_program._with_attributes(description)
-    seen.cpus = spec.cpus
     configure(plain, seen, lambda line: None)
     assert plain.calls == krun.calls
 

@@ -33,6 +33,9 @@ SHARE_LINK = 3
 SHARE_PORT = 2697
 """The vsock port (krun) over which the guest's kernel reaches its shares."""
 
+SNAPSHOT_CALLS = ("krun_set_control_socket", "krun_set_snapshot", "krun_set_snapshot_memory_fd")
+"""By which libkrun saves and restores machines: a library without one of them does neither."""
+
 _TOKEN = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _SHARE_NAME = re.compile(r"[a-z0-9]{1,32}")
 _MAC_ADDRESS = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
@@ -198,7 +201,9 @@ class InstanceSpec:
     memory_file: MemoryFile | None = None
     """None keeps the memory nowhere but in the machine's process."""
     incoming: bool = False
-    """Whether it waits for the state of a saved machine (by the monitor), instead of booting."""
+    """Whether it goes on from the state of a saved machine, instead of booting: qemu gets it by the monitor."""
+    state_directory: str | None = attrs.field(default=None, validator=attrs.validators.optional(absolute))
+    """Under krun: a directory in which it saves itself (with a shared memory file), or (`incoming`) one was saved."""
     accelerator: Accelerator = Accelerator.TCG
     parallel_cpus: bool = False
     """Under TCG: a host thread for each virtual CPU. Needs a QEMU in which that works; see `boxlite.vmm.engines`."""
@@ -216,7 +221,10 @@ class InstanceSpec:
     library: str | None = attrs.field(default=None, validator=attrs.validators.optional(absolute))
     """Path of libkrun, without which krun cannot begin."""
     monitor: str | None = attrs.field(default=None, validator=attrs.validators.optional(_socket_path))
-    """Unix socket on which the host listens for QEMU's monitor (QMP), with reconnect; None for no monitor."""
+    """Unix socket for what acts on the machine past its guest; None for no such thing.
+
+    The host listens on it for QEMU's monitor (QMP), with reconnect; libkrun listens on it itself, for commands.
+    """
     reconnect_in_ms: bool = False
     """Whether this QEMU takes the time until it reconnects in milliseconds; see `boxlite.vmm.engines`."""
     jail: JailSpec | None = None
