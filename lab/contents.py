@@ -15,6 +15,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from boxlite.programs import find_program
+from boxlite.vmm.facts import find_virtiofsd
 from guest.build import libraries
 from lab.errors import LabUnavailable
 from lab.hosttree import HostTree
@@ -24,7 +25,7 @@ CHECKOUT = Path(__file__).resolve().parents[1]
 EXTRAS = frozenset({"krun", "testing", "lab"})
 """The extras of the project whose distributions come along. What checks and builds the source stays behind."""
 
-PROGRAMS = ("busybox", "mke2fs")
+PROGRAMS = ("busybox", "mke2fs", "e2fsck")
 OPTIONAL_PROGRAMS = ("bwrap",)
 
 LIBRARIES = ("/usr/lib/x86_64-linux-gnu", "/usr/lib64")
@@ -168,6 +169,9 @@ def _add_shell(tree: HostTree) -> None:
 
 def _add_programs(tree: HostTree) -> list[Path]:
     added = []
+    if (virtiofsd := find_virtiofsd()) is not None:
+        tree.add(virtiofsd)
+        added.append(virtiofsd.resolve())
     for name in (*PROGRAMS, *OPTIONAL_PROGRAMS):
         program = find_program(name)
         if program is not None:

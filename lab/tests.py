@@ -11,8 +11,11 @@ import trio
 
 from lab.contents import CHECKOUT
 
-TESTS: Final = ("tests/testing/conformance/test_local.py", "tests/benchmarks/test_bare.py", "-k", "krun")
-"""The conformance suite's part about libkrun, and the bare machines that it is measured beside."""
+TESTS: Final = (
+    *("tests/testing/conformance/test_local.py", "tests/boxes/test_real_volumes.py", "tests/benchmarks/test_bare.py"),
+    *("tests/templates/test_real.py", "-k", "krun or (test_real.py and not memory_of_clones)"),
+)
+"""What of the conformance suite, of volumes and of templates is about libkrun, and the bare machines beside it."""
 
 # What is not run there is a failure: nobody else runs it.
 _OPTIONS: Final = ("-p", "lab.no_skips", "-p", "no:cacheprovider", "-v")

@@ -80,14 +80,14 @@ def _keep(request: Spawn, where: Keep, zygote: socket.socket) -> None:
     pid = os.fork()
     if pid == 0:
         os.close(birth.gate_end)
-        link = None if server is None else server.link.fileno()
+        link = None if server is None else server.give_link()
         shim.become(request.spec, console_end, keeper.pid, birth=birth, shares=link)
     # Where the machine has been killed by now, nobody is behind the gate.
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     os.close(console_end)
     birth.forked()
     if server is not None:
-        server.link.close()
+        server.linked()
     process, pidfd = _machine_of(birth, pid, jailed(request.spec))
     _write_record(VmRecord(process, keeper, where.sockets, request.spec.kind), directory)
     zygote.send(encode(Spawned(request.key, process, keeper)), socket.MSG_NOSIGNAL)
@@ -126,7 +126,7 @@ def _drain_until_end(console: int, machine: int, log: ConsoleLog, server: Runnin
     Neither outlives the other: gives the cause where the server of its shares ended first, and so it was killed.
     """
     os.set_blocking(console, False)
-    cause, served, doom = "", 0, math.inf
+    cause, served, doom = "", "", math.inf
     with selectors.DefaultSelector() as selector:
         selector.register(console, selectors.EVENT_READ)
         selector.register(machine, selectors.EVENT_READ)
@@ -138,12 +138,12 @@ def _drain_until_end(console: int, machine: int, log: ConsoleLog, server: Runnin
             ready = {key.fd for key, _ in selector.select(patience)}
             ended = machine in ready
             if not ended and time.monotonic() >= doom:
-                cause, doom = share_server.describe_end(served), math.inf
+                cause, doom = served, math.inf
                 signal.pidfd_send_signal(machine, signal.SIGKILL)
             if not ended and server is not None and server.pidfd in ready:
                 selector.unregister(server.pidfd)
-                served, server = server.reap(), None
-                doom = time.monotonic() + share_server.grace(served)
+                how, server = server.reap(), None
+                served, doom = how.cause, time.monotonic() + how.grace
             if console in ready:
                 if not _drain(console, log):
                     selector.unregister(console)

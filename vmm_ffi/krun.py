@@ -84,11 +84,16 @@ class KrunVmm(Vmm):
         """Raises `VmmError` for what libkrun cannot be, or could not be held to."""
         if spec.library is None:
             raise VmmError(f"no libkrun was named: {INSTALL}")
-        if spec.shares:
-            # It looks up whatever name a guest gives it, ".." and "/" too, and takes a /proc to do so: docs/volumes.md.
-            raise VmmError("libkrun does not hold a guest to what is shared with it: use the engine qemu for volumes")
-        if spec.incoming or spec.memory_file is not None:
-            raise VmmError("libkrun saves and restores no machines: use the engine qemu for templates")
+        if spec.shares and (spec.share_server is None or spec.share_socket is None):
+            raise VmmError("a machine with shares needs a server for them, and a socket that leads to it")
+        if spec.shares and spec.memory_file is not None:
+            raise VmmError("a machine with shares can neither be saved nor restored")
+        if spec.incoming != (spec.memory_file is not None and not spec.memory_file.shared):
+            raise VmmError("a machine goes on from a saved one's memory and state, or from neither")
+        if spec.memory_file is not None and spec.state_directory is None:
+            raise VmmError("a machine that is saved or restored needs a directory for its state")
+        if spec.memory_file is not None and spec.memory_file.shared and spec.monitor is None:
+            raise VmmError("a machine that is saved needs a socket on which it is told to do so")
         return KrunInstance(spec, spec.library)
 
 

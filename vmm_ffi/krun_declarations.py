@@ -33,6 +33,14 @@ int32_t krun_start_enter(uint32_t ctx_id);
 """
 """Of what is used here, as libkrun.h has it. Which of them a library has depends on its version."""
 
+SNAPSHOT_DECLARATIONS: Final = """
+int32_t krun_set_control_socket(uint32_t ctx_id, const char *c_path);
+int32_t krun_set_snapshot(uint32_t ctx_id, const char *c_dir);
+int32_t krun_set_snapshot_memory_fd(uint32_t ctx_id, int fd);
+"""
+"""By which machines are saved and restored. Only the library of the smolmachines wheel has them, and no header that is
+public: they are declared as that project's own program calls them (github.com/smol-machines/smolvm)."""
+
 MODULE: Final = "vmm_ffi.krun_abi"
 
 
@@ -40,7 +48,7 @@ def generate(path: Path) -> None:
     """Writes the module that has the declarations, read."""
     ffi = cffi.FFI()
     ffi.set_source(MODULE, None)
-    ffi.cdef(DECLARATIONS)
+    ffi.cdef(DECLARATIONS + SNAPSHOT_DECLARATIONS)
     ffi.emit_python_code(str(path))
 
 

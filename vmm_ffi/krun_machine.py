@@ -6,6 +6,8 @@ library.
 
 from __future__ import annotations
 
+import posix
+
 from vmm_ffi.krun_library import KrunError
 from vmm_ffi.vmm_error import VmmError
 
@@ -14,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Protocol
 
-    from vmm_ffi.spec import InstanceSpec, PortSpec
+    from vmm_ffi.spec import InstanceSpec, MemoryFile, PortSpec
 
     class Library(Protocol):
         """See `vmm_ffi.krun_library.Krun`."""
@@ -30,6 +32,7 @@ MAX_CPUS = 255
 """What fits into the call's argument."""
 
 _PASST = "passt"  # `vmm_ffi.spec.ProxyKind`, which would have to be loaded
+_SHARE_PORT = 2697  # `vmm_ffi.spec.SHARE_PORT`, likewise
 _KERNEL_FORMAT_ELF = 1
 _TSI_INET = 1
 _FEATURE_NET, _FEATURE_BLK = 0, 1
@@ -37,6 +40,8 @@ _NET_FLAG_VFKIT = 1
 _NET_FEATURES = 0
 _LOG_ERRORS, _LOG_STYLE_NEVER, _LOG_WITHOUT_ENVIRONMENT = 1, 2, 1
 _STDOUT = 1
+_MEMORY_IN_A_FILE = b"SMOLVM_FORKABLE"
+"""What makes libkrun keep a machine's memory so; it has no call for it."""
 
 _KERNEL_ARGUMENTS = (
     "console=hvc0",
@@ -68,7 +73,10 @@ def configure(krun: Library, spec: InstanceSpec, log: Callable[[str], object]) -
     _resources(krun, context, spec)
     log("network")
     _network(krun, context, spec)
-    log("virtiofs shares: none, since libkrun's server does not hold a guest to them")
+    log("virtiofs shares")
+    if spec.shares:
+        # Not by libkrun's own server, which looks up whatever name a guest gives it, ".." and "/" too: docs/volumes.md.
+        krun.call("krun_add_vsock_port2", context, _SHARE_PORT, spec.share_socket, False)
     log("disks")
     _disks(krun, context, spec)
     log("vsock ports")
@@ -76,6 +84,9 @@ def configure(krun: Library, spec: InstanceSpec, log: Callable[[str], object]) -
         _port(krun, context, port)
     log("console")
     _console(krun, context)
+    if spec.memory_file is not None:
+        log("snapshot")
+        _snapshot(krun, context, spec, spec.memory_file)
     log("rlimits: the guest's agent sets them itself; libkrun's init, which would, does not run")
     log("entry point: /init on the first disk")
     krun.call("krun_set_kernel", context, spec.kernel, _KERNEL_FORMAT_ELF, None, kernel_arguments(spec))
@@ -119,6 +130,18 @@ def _console(krun: Library, context: int) -> None:
         # Of versions that have a console unless they are told otherwise: to that one's output a path leads at best.
         krun.call("krun_disable_implicit_console", context)
     krun.call("krun_add_virtio_console_default", context, -1, _STDOUT, _STDOUT)
+
+
+def _snapshot(krun: Library, context: int, spec: InstanceSpec, memory: MemoryFile) -> None:
+    """Either it can be told to save itself, or it begins with what another one has saved."""
+    # Then its memory is a file without a name: quickly saved, and filled with what was saved, which it cannot change.
+    posix.putenv(_MEMORY_IN_A_FILE, b"1")
+    if not spec.incoming:
+        krun.call("krun_set_control_socket", context, spec.monitor)
+        return
+    krun.call("krun_set_snapshot", context, spec.state_directory)
+    # The library has it open for as long as the process is there.
+    krun.call("krun_set_snapshot_memory_fd", context, posix.open(memory.path, posix.O_RDONLY | posix.O_CLOEXEC))
 
 
 def _require(krun: Library, feature: int, what: str) -> None:

@@ -218,7 +218,7 @@ class Zygote:
             self._send(Failed(request.key, f"cannot fork: {error}" if isinstance(error, OSError) else str(error)))
             return
         if pid == 0:
-            link = None if server is None else server.link.fileno()
+            link = None if server is None else server.give_link()
             shim.become(request.spec, descriptors[0], zygote, birth=birth, shares=link, factory=self._factory)
         child = _Shim(request.key, pid, -1, server, birth)
         try:
@@ -235,7 +235,7 @@ class Zygote:
         self._shims[request.key] = child
         self._selector.register(child.pidfd, selectors.EVENT_READ, lambda events: self._reap(child))
         if server is not None:
-            server.link.close()
+            server.linked()
             self._selector.register(server.pidfd, selectors.EVENT_READ, lambda events: self._reap_server(child, server))
         if birth is not None:
             birth.forked()
@@ -361,11 +361,11 @@ class Zygote:
 
     def _reap_server(self, child: _Shim, server: RunningServer) -> None:
         self._selector.unregister(server.pidfd)
-        status, child.server = server.reap(), None
+        how, child.server = server.reap(), None
         if child.status is None:
             # What the guest waits for from its shares would never come.
-            child.cause = share_server.describe_end(status)
-            child.doom = time.monotonic() + share_server.grace(status)
+            child.cause = how.cause
+            child.doom = time.monotonic() + how.grace
         else:
             self._report_end(child)
 

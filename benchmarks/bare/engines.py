@@ -10,11 +10,16 @@ from typing import Final, TypeAlias
 
 from benchmarks.bare import krun, qemu
 from benchmarks.bare.machine import BareMachine, BareParts
-from boxlite.vmm.engine import can_save
 from vmm_ffi.spec import PortSpec, VmmKind
 
 NAMES: Final = {VmmKind.QEMU: "QEMU", VmmKind.KRUN: "libkrun"}
 """What people call the programs."""
+
+
+def can_save(kind: VmmKind) -> bool:
+    """Whether bare machines of this engine are saved and restored here, and so boxes as well."""
+    return kind is not VmmKind.KRUN
+
 
 OpenReady: TypeAlias = Callable[[], AbstractAsyncContextManager[BareMachine]]
 """Opens one more machine whose script waits for a line; leaving the block ends it."""

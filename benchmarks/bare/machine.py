@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import TypeVar
 
 import attrs
 import trio
 
 from benchmarks.bare.guest import CHUNK, READY
 from boxlite.vmm.engines import EngineChoice
+
+T = TypeVar("T")
 
 MEMORY_MIB = 256
 """As much as a box has by default."""
@@ -51,9 +55,13 @@ class BareMachine:
         """The next bytes that the script sends."""
         heard = await self._port.receive_some(_READ)
         if not heard:
-            said = self._log.read_text(errors="replace").strip().rpartition("\n")[2]
-            raise ConnectionResetError(f"the bare machine has hung up{f', and said last: {said}' if said else ''}")
+            raise self.lost()
         return bytes(heard)
+
+    def lost(self) -> ConnectionResetError:
+        """What to raise where it has hung up, or ended."""
+        said = self._log.read_text(errors="replace").strip().rpartition("\n")[2]
+        return ConnectionResetError(f"the bare machine has hung up{f', and said last: {said}' if said else ''}")
 
     async def stream_out(self, size: int) -> None:
         """Takes so many bytes, which are whole pieces of `CHUNK`, from `dd` in the guest."""
@@ -78,3 +86,24 @@ class BareMachine:
         """Ends the machine's process, and waits for it."""
         self.process.kill()
         await self.process.wait()
+
+
+async def before_end(process: trio.Process, work: Callable[[], Awaitable[T]]) -> T | None:
+    """What the work gives, or None where the process ends before it can, which breaks its connections."""
+    done: list[T] = []
+    async with trio.open_nursery() as race:
+
+        async def watch() -> None:
+            await process.wait()
+            race.cancel_scope.cancel()
+
+        race.start_soon(watch)
+        try:
+            done.append(await work())
+        except (OSError, trio.BrokenResourceError):
+            with trio.move_on_after(END_SECONDS):
+                await process.wait()
+            if process.returncode is None:
+                raise
+        race.cancel_scope.cancel()
+    return done[0] if done else None

@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import subprocess
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import TypeVar
 
 import attrs
 import trio
 
 from benchmarks.bare.guest import PORT
-from benchmarks.bare.machine import END_SECONDS, MEMORY_MIB, BareMachine, BareParts
+from benchmarks.bare.machine import END_SECONDS, MEMORY_MIB, BareMachine, BareParts, before_end
 from benchmarks.bare.monitor import Monitor
 from boxlite.portal.transport import GuestSocket, listen
 from boxlite.vmm.engines import EngineChoice
 from vmm_ffi.qemu import PORT_NAME
 from vmm_ffi.spec import Accelerator, PortSpec
-
-T = TypeVar("T")
 
 
 @attrs.frozen
@@ -98,7 +95,7 @@ async def launch(
         )
         try:
             async with AsyncExitStack() as streams:
-                connected = await _before_end(process, lambda: _connect(port, qmp, streams))
+                connected = await before_end(process, lambda: _connect(port, qmp, streams))
                 if connected is None:
                     raise ConnectionError(f"the bare QEMU has ended with status {process.returncode}, see {log}")
                 stream, monitor = connected
@@ -179,24 +176,3 @@ def _kernel_arguments(engine: EngineChoice) -> list[str]:
 def _memory_file(path: Path, *, share: bool) -> list[str]:
     backend = f"memory-backend-file,id=memory,size={MEMORY_MIB}M,mem-path={path},share={'on' if share else 'off'}"
     return ["-object", backend, "-M", "memory-backend=memory"]
-
-
-async def _before_end(process: trio.Process, work: Callable[[], Awaitable[T]]) -> T | None:
-    """What the work gives, or None where the process ends before it can, which breaks its connections."""
-    done: list[T] = []
-    async with trio.open_nursery() as race:
-
-        async def watch() -> None:
-            await process.wait()
-            race.cancel_scope.cancel()
-
-        race.start_soon(watch)
-        try:
-            done.append(await work())
-        except (OSError, trio.BrokenResourceError):
-            with trio.move_on_after(END_SECONDS):
-                await process.wait()
-            if process.returncode is None:
-                raise
-        race.cancel_scope.cancel()
-    return done[0] if done else None

@@ -11,7 +11,7 @@ from typing import Any, Final, TypeAlias
 import attrs
 
 import boxlite
-from benchmarks.bare.engines import NAMES
+from benchmarks.bare.engines import NAMES, can_save
 from benchmarks.bare.guest import ANSWERING, make_disk
 from benchmarks.bare.machine import BareParts
 from benchmarks.rows import Row
@@ -117,6 +117,8 @@ class Bench:
 
     def open_runtime(self, **options: Any) -> AbstractAsyncContextManager[boxlite.Runtime]:
         """A runtime on that engine, with these options of `boxlite.open_runtime`."""
+        if not can_save(self.kind):
+            options |= {"templates_mib": 0}
         return boxlite.open_runtime(engine=self.kind, ephemeral=True, **options)
 
 

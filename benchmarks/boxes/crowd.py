@@ -20,11 +20,10 @@ from typing import TypeAlias
 import attrs
 import trio
 
-from benchmarks.bare.engines import make_ready_machines
+from benchmarks.bare.engines import can_save, make_ready_machines
 from benchmarks.boxes.bench import IMAGE, QUICK, Bench, make_bench
 from benchmarks.boxes.starts import check_restored, echo
 from benchmarks.processes import code_bytes, cpu_seconds, descendants, machines, private_bytes, resident_bytes
-from boxlite.vmm.engine import can_save
 from vmm_ffi.spec import VmmKind
 
 _SETTLING_SECONDS = 5.0

@@ -11,12 +11,11 @@ from typing import Final
 
 import trio
 
-from benchmarks.bare.engines import NAMES
+from benchmarks.bare.engines import NAMES, can_save
 from benchmarks.boxes.bench import MIB, Bench, Emit
 from benchmarks.boxes.crowd import Crowd
 from benchmarks.rows import Row
 from benchmarks.samples import median
-from boxlite.vmm.engine import can_save
 from vmm_ffi.spec import VmmKind
 
 IDLE_ROWS: Final = (

@@ -69,8 +69,7 @@ async def _begin(
     Where hardware virtualization does not run it, and the choice of the engine is ours, another engine does, and is
     the one for later boxes.
     """
-    volumes = bool(box.options.volumes)
-    engine = await (services.parts.engine_with_volumes() if volumes else services.parts.engine())
+    engine = await services.parts.engine()
     failed: list[tuple[EngineChoice, BootFailed]] = []
     while True:
         began = trio.current_time()
@@ -88,7 +87,7 @@ async def _begin(
             engine = instead
             continue
         # What ended a machine with volumes may have been their server.
-        for choice, failure in () if volumes else failed:
+        for choice, failure in () if box.options.volumes else failed:
             await services.parts.replace_engine(choice, failure.reason, engine)
         return vm, session, preparation
 

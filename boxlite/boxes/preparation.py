@@ -19,7 +19,7 @@ from boxlite.images.digest import Digest
 from boxlite.images.messages import Prepare
 from boxlite.templates.key import Recipe, make_key
 from boxlite.vmm.engines import INSTALL_VIRTIOFSD, EngineChoice
-from vmm_ffi.spec import DiskSpec, InstanceSpec, VmmKind
+from vmm_ffi.spec import DiskSpec, InstanceSpec
 
 ROOT_DISK: Final = "root"
 IMAGE_DISK: Final = "image"
@@ -90,7 +90,7 @@ async def prepare(
         network=spec.network,
     )
     return Preparation(
-        Recipe(key, spec, options.image),
+        Recipe(key, spec, options.image, engine.saves),
         image.made.config,
         image.made.digest,
         attrs.evolve(spec, shares=shares_of(options.volumes), share_server=share_server),
@@ -101,7 +101,6 @@ def _share_server(options: BoxOptions, engine: EngineChoice) -> str | None:
     """Raises `EngineUnavailable` where the box cannot have volumes."""
     if not options.volumes:
         return None
-    assert engine.kind is VmmKind.QEMU, "no other engine is chosen for volumes"
     if engine.share_server is None:
         raise EngineUnavailable(
             f"box {options.name}: it has volumes, and there is no virtiofsd, which serves them: {INSTALL_VIRTIOFSD}"

@@ -26,9 +26,6 @@ class HostParts(Protocol):
     async def engine(self) -> EngineChoice:
         """Which engine runs the boxes; raises `EngineUnavailable`."""
 
-    async def engine_with_volumes(self) -> EngineChoice:
-        """Which engine runs boxes that have volumes, which not every one can; raises `EngineUnavailable`."""
-
     async def fallback(self, failed: EngineChoice, reason: str) -> EngineChoice | None:
         """What to run a box on whose machine ended at once on `failed`; None where nothing else is there or allowed."""
 

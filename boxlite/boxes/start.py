@@ -22,7 +22,7 @@ from boxlite.portal.interface import GuestSession
 from boxlite.store.records import StoredBox
 from boxlite.templates.messages import DiscardTemplate, ObtainTemplate
 from boxlite.templates.store import Template
-from boxlite.vmm.engine import Snapshot, Vm
+from boxlite.vmm.engine import Snapshot, SnapshotDamaged, Vm
 
 RESTORE_SECONDS: Final = 30.0
 """How long a restored machine has to take commands, which takes it a fraction of a second, before it boots instead."""
@@ -87,7 +87,8 @@ class Start:
             now = trio.current_time()
             late = now >= self._deadline
             # Anything else has to do with this host's state, and not with the template's.
-            if isinstance(cause, BootFailed) and (not late or now - self._launched_at >= SUSPECT_SECONDS):
+            useless = isinstance(cause, BootFailed) and (not late or now - self._launched_at >= SUSPECT_SECONDS)
+            if useless or isinstance(cause, SnapshotDamaged):
                 await self._discard(template)
             if late or not isinstance(cause, BoxliteError | OSError):
                 raise

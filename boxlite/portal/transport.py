@@ -16,6 +16,7 @@ import trio
 from boxlite.portal.paths import check_socket_path
 
 _CROWDED_SECONDS = 0.05
+_BINDING_SECONDS, _LOOK_SECONDS = 0.5, 0.001
 
 
 @attrs.frozen
@@ -49,6 +50,7 @@ class ServedSocket:
     async def accept(self) -> socket.socket:
         """Connects; returns a non-blocking socket that the caller owns. Raises OSError where nobody listens."""
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        patience = trio.current_time() + _BINDING_SECONDS
         try:
             connection.setblocking(False)
             while True:
@@ -59,6 +61,11 @@ class ServedSocket:
                 except BlockingIOError:
                     # Of a Unix socket it says that as many wait to be taken as there is room for (connect(2), EAGAIN).
                     await trio.sleep(_CROWDED_SECONDS)
+                except ConnectionRefusedError:
+                    # It is there for a moment before somebody listens on it, which no event tells.
+                    if trio.current_time() >= patience:
+                        raise
+                    await trio.sleep(_LOOK_SECONDS)
         except BaseException:
             connection.close()
             raise

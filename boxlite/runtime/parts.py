@@ -60,20 +60,6 @@ class Parts:
         """Which engine runs the boxes, and why; raises `EngineUnavailable`."""
         return await self._engine.get()
 
-    async def engine_with_volumes(self) -> EngineChoice:
-        """See `boxlite.boxes.services.HostParts`: libkrun's own server of files lets a guest out of what is shared."""
-        engine = await self.engine()
-        if engine.kind is VmmKind.QEMU:
-            return engine
-        if self._wanted is not None:
-            raise EngineUnavailable(
-                f"the engine {engine.kind} confines no volumes: use the engine qemu, or auto, which takes qemu for them"
-            )
-        try:
-            return choose_engine(await self._gather_facts(), VmmKind.QEMU)
-        except EngineUnavailable as error:
-            raise EngineUnavailable(f"volumes need the engine qemu: {error}") from error
-
     async def fallback(self, failed: EngineChoice, reason: str) -> EngineChoice | None:
         """See `boxlite.boxes.services.HostParts`: where an engine was asked for by name, no other one is allowed."""
         if self._wanted is not None or failed.accelerator is not Accelerator.KVM:

@@ -24,7 +24,6 @@ from boxlite.templates.messages import (
 )
 from boxlite.templates.store import Template, TemplateInfo
 from boxlite.vmm.console import Console
-from boxlite.vmm.engine import can_save
 
 RETRY_SECONDS: Final = 300.0
 """After a template could not be made, boxes of its kind boot for so long before it is tried again."""
@@ -85,7 +84,7 @@ class TemplateActor(Actor):
 
     async def _obtain(self, message: ObtainTemplate) -> Template | None:
         key = message.recipe.key
-        if not can_save(message.recipe.spec.kind):
+        if not message.recipe.saves:
             return None
         if not self._enabled or trio.current_time() < self._retry_at.get(key, -inf):
             return None
@@ -123,7 +122,7 @@ class TemplateActor(Actor):
     async def _build_info(self, message: BuildTemplate) -> TemplateInfo:
         if not self._enabled:
             raise TemplateFailed("this runtime has no templates: open it with templates_mib above 0")
-        if not can_save(message.recipe.spec.kind):
+        if not message.recipe.saves:
             raise TemplateFailed(
                 f"the engine {message.recipe.spec.kind} saves no machines, so boxes boot: keep some ready in a pool, "
                 "or open the runtime with the engine qemu"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -74,8 +75,9 @@ async def _save_machine(
         except (BoxliteError, OSError) as error:
             with trio.move_on_after(END_GRACE):
                 await vm.wait()
-            # So the system says that it has no room for a page of a mapped file (mmap(2)).
-            if vm.exit is not None and vm.exit.signal == signal.SIGBUS:
+            # The signal is how the system says that it has no room for a page of a mapped file (mmap(2)).
+            full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+            if full or (vm.exit is not None and vm.exit.signal == signal.SIGBUS):
                 where = template.scratch.parent.parent
                 raise StorageFull(
                     f"no room for a template's memory in {where}: free some room, or choose another home"

@@ -72,6 +72,8 @@ class Recipe:
     key: TemplateKey
     spec: InstanceSpec
     reference: Reference
+    saves: bool = True
+    """Whether the engine can save machines at all; see `EngineChoice`."""
 
 
 def make_key(

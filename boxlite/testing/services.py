@@ -64,10 +64,6 @@ class SimulatedParts:
             share_server=_ROOT / "virtiofsd",
         )
 
-    async def engine_with_volumes(self) -> EngineChoice:
-        """See `HostParts`."""
-        return await self.engine()
-
     async def fallback(self, failed: EngineChoice, reason: str) -> EngineChoice | None:
         """See `HostParts`: a simulated host has one engine."""
         return None

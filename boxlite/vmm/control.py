@@ -6,15 +6,17 @@ import errno
 import os
 import signal
 from pathlib import Path
-from typing import Final, NoReturn, Protocol, final
+from typing import Final, Protocol, final
 
 import trio
 
+from boxlite.vmm.appearing import wait_for_path
 from boxlite.vmm.console import Console
 from boxlite.vmm.kept import KeptProcess
 from boxlite.vmm.migration import load_state, save_state
 from boxlite.vmm.process import VmProcess
 from boxlite.vmm.qmp import Monitor, MonitorError
+from boxlite.vmm.saving import Saving
 from vmm_ffi.spec import ProcessIdentity, identity_of
 
 END_SECONDS: Final = 2.0
@@ -127,9 +129,14 @@ class MonitorControl:
 class SignalControl:
     """By signals to the process that libkrun has made the machine of: it has no other way that all versions share."""
 
-    def __init__(self, process: VmProcess | KeptProcess, identity: ProcessIdentity) -> None:
+    def __init__(
+        self, process: VmProcess | KeptProcess, identity: ProcessIdentity, agent: Path, saving: Saving | None = None
+    ) -> None:
+        """Its guest is reached by the socket `agent`. Without `saving` it cannot be saved."""
         self._process = process
         self._identity = identity
+        self._agent = agent
+        self._saving = saving
 
     async def pause(self) -> None:
         """See `Vm`."""
@@ -149,13 +156,29 @@ class SignalControl:
         if self._process.exit is None:
             raise OSError(errno.EOPNOTSUPP, "libkrun's machines have no power button: they shut down or are killed")
 
-    async def load(self, state: Path) -> NoReturn:
-        """See `Control`."""
-        raise OSError(errno.EOPNOTSUPP, "libkrun restores no machines")
+    async def load(self, state: Path) -> None:
+        """See `Control`. It has got its state when it was launched, and goes on by itself."""
+        ended = False
+        async with trio.open_nursery() as race:
 
-    async def save(self, state: Path) -> NoReturn:
+            async def watch_end() -> None:
+                nonlocal ended
+                await self._process.wait()
+                ended = True
+                race.cancel_scope.cancel()
+
+            race.start_soon(watch_end)
+            await wait_for_path(self._agent)
+            race.cancel_scope.cancel()
+        if ended:
+            said = self._process.console.tail(_LAST_LINES)
+            raise OSError(errno.EINVAL, "the machine cannot be restored" + (f": {said}" if said else ""))
+
+    async def save(self, state: Path) -> None:
         """See `Vm`."""
-        raise ValueError("libkrun's machines cannot be saved")
+        if self._saving is None:
+            raise ValueError("a machine whose memory is in no file cannot be saved")
+        await self._saving.save(state)
 
     def close(self) -> None:
         """There is nothing to hang up."""

@@ -129,7 +129,7 @@ def _krun(facts: HostFacts) -> Check:
 def _volumes(facts: HostFacts) -> Check:
     if facts.share_server is None:
         # Not a failure: boxes without volumes do without it.
-        return Check("volumes", True, f"none with QEMU, without virtiofsd: {INSTALL_VIRTIOFSD}")
+        return Check("volumes", True, f"none, without virtiofsd: {INSTALL_VIRTIOFSD}")
     return Check("volumes", True, f"by {facts.share_server}")
 
 

@@ -16,14 +16,9 @@ import attrs
 from boxlite.portal.interface import GuestSession
 from boxlite.vmm.console import Console
 from boxlite.vmm.process import VmExit
-from vmm_ffi.spec import InstanceSpec, ProcessIdentity, VmmKind, VmRecord
+from vmm_ffi.spec import InstanceSpec, ProcessIdentity, VmRecord
 
-__all__ = ["Engine", "ProcessIdentity", "Snapshot", "Vm", "VmRecord", "can_save"]
-
-
-def can_save(kind: VmmKind) -> bool:
-    """Whether machines of this engine can be saved, and so restored from templates."""
-    return kind is not VmmKind.KRUN
+__all__ = ["Engine", "ProcessIdentity", "Snapshot", "SnapshotDamaged", "Vm", "VmRecord"]
 
 
 @attrs.frozen
@@ -34,6 +29,10 @@ class Snapshot:
     """What its memory held; restored machines share it, copy-on-write."""
     state: Path
     """What its processors and devices held."""
+
+
+class SnapshotDamaged(OSError):
+    """What was saved is not what a machine can be restored from."""
 
 
 class Vm(Protocol):
@@ -115,11 +114,11 @@ class Engine(Protocol):
         and paths, with disks of the same content, and the files of the snapshot must not be changed while it runs,
         but may be moved and removed.
 
-        Raises OSError for an engine that cannot do either (`can_save`).
+        An engine that cannot do either (`EngineChoice.saves`) ends the machine with a line on its console.
 
         The engine adds the ports and their nonce to `spec`. A detached one writes its identity, its console and its
-        exit into files of `directory`. Raises `ZygoteError`, OSError where a file or descriptor is missing, or
-        `StorageFull`. Cancellation leaves no process, socket or file.
+        exit into files of `directory`. Raises `ZygoteError`, OSError where a file or descriptor is missing,
+        `SnapshotDamaged`, or `StorageFull`. Cancellation leaves no process, socket or file.
         """
 
     def adopt(self, record: VmRecord, *, directory: Path) -> AbstractAsyncContextManager[Vm]:

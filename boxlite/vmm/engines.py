@@ -54,6 +54,8 @@ class EngineChoice:
     """All that the program says of its version, or what tells the library from others."""
     command_line: str = ""
     """A digest of how machines are described to it: devices and kernel arguments."""
+    saves: bool = True
+    """Whether it can save machines and restore them, as templates need."""
     share_server: Path | None = None
     """virtiofsd, without which boxes have no volumes; None where there is none."""
     processor: str = ""
@@ -122,6 +124,9 @@ def _krun(facts: HostFacts, reason: str) -> EngineChoice:
         reason=reason,
         library=facts.krun,
         release=facts.krun_release,
+        command_line=facts.command_line,
+        saves=facts.krun_saves,
+        share_server=facts.share_server,
         processor=facts.processor,
     )
 

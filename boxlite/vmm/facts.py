@@ -9,7 +9,7 @@ import platform
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -18,6 +18,7 @@ import trio
 
 import vmm_ffi.spec
 from boxlite.errors import EngineUnavailable
+from vmm_ffi.spec import SNAPSHOT_CALLS
 
 QEMU: Final = "qemu-system-x86_64"
 
@@ -56,7 +57,7 @@ class HostFacts:
     qemu_release: str = ""
     """All that the program says of its version, the distribution's part included; empty when it does not say."""
     command_line: str = ""
-    """A digest of the code that writes the engine's command line; empty where its source is not to be had."""
+    """A digest of the code that describes machines to engines; empty where its source is not to be had."""
     processor: str = ""
     """A digest of the processor's model and features; empty where /proc/cpuinfo is not to be had."""
     share_server: Path | None = None
@@ -69,6 +70,8 @@ class HostFacts:
     """libkrun."""
     krun_release: str = ""
     """What tells this libkrun from every other one; empty where there is none."""
+    krun_saves: bool = False
+    """Whether it has the calls by which machines are saved and restored."""
     failures: Mapping[str, str] = attrs.field(factory=dict)
     """Why engines did not boot since this host did; see `boxlite.vmm.failures`."""
 
@@ -107,11 +110,12 @@ async def gather_facts(
         qemu_release=release,
         command_line=_command_line(),
         processor=processor(cpuinfo),
-        share_server=_virtiofsd(),
+        share_server=find_virtiofsd(),
         kernel=kernel,
         kernel_library=kernel_library or next(_kernel_libraries(), None),
         krun=(krun := krun or next(_krun_libraries(), None)),
         krun_release="" if krun is None else _stamp(krun),
+        krun_saves=krun is not None and await trio.to_thread.run_sync(_has_names, krun, SNAPSHOT_CALLS),
         failures=failures or {},
     )
 
@@ -121,7 +125,8 @@ def _which(program: str) -> Path | None:
     return None if found is None else Path(found).absolute()
 
 
-def _virtiofsd() -> Path | None:
+def find_virtiofsd() -> Path | None:
+    """The server of volumes; None where there is none."""
     path = os.pathsep.join((os.environ.get("PATH", os.defpath), *_PRIVATE_PROGRAMS))
     found = shutil.which(VIRTIOFSD, path=path)
     return None if found is None else Path(found).absolute()
@@ -181,9 +186,10 @@ def _kvm_problem() -> str | None:
 
 def _command_line() -> str:
     # Read and not imported: it is for the child that becomes the machine.
-    source = Path(vmm_ffi.spec.__file__).parents[1] / "qemu.py"
+    folder = Path(vmm_ffi.spec.__file__).parents[1]
     try:
-        return hashlib.sha256(source.read_bytes()).hexdigest()[:16]
+        sources = b"".join((folder / name).read_bytes() for name in ("qemu.py", "krun_machine.py"))
+        return hashlib.sha256(sources).hexdigest()[:16]
     except OSError:
         return ""
 
@@ -227,6 +233,15 @@ def _stamp(path: Path) -> str:
     except OSError:
         return os.fspath(path)
     return f"{os.path.realpath(path)} {status.st_size} {status.st_mtime_ns}"
+
+
+def _has_names(library: Path, names: Iterable[str]) -> bool:
+    """Whether all of these are in its table of names, which no library is loaded for; False where it cannot be read."""
+    try:
+        content = library.read_bytes()
+    except OSError:
+        return False
+    return all(b"\0%b\0" % name.encode() in content for name in names)
 
 
 def _kernel_libraries() -> Iterator[Path]:

@@ -37,6 +37,8 @@ READY: Final = "/ready"
 MONITOR: Final = "/qmp"
 SHARES: Final = "/fs"
 """A machine's Unix sockets, in a directory of its own."""
+STATE: Final = "/state"
+"""Beside them: what a machine of libkrun is restored from."""
 
 _DIRECTORY = re.compile(r"[0-9a-f]{12}")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import secrets
+import shutil
 import signal
 import stat
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -23,13 +24,25 @@ from boxlite.portal.session import open_session
 from boxlite.portal.transport import GuestSocket, ServedSocket, listen
 from boxlite.vmm.console import Console
 from boxlite.vmm.control import Control, MonitorControl, SignalControl
-from boxlite.vmm.engine import Snapshot
+from boxlite.vmm.engine import Snapshot, SnapshotDamaged
 from boxlite.vmm.identity import user_of
 from boxlite.vmm.jail import Jail
-from boxlite.vmm.kept import AGENT, MONITOR, READY, SHARES, KeptProcess, put_down, read_record, remove_sockets, watch
+from boxlite.vmm.kept import (
+    AGENT,
+    MONITOR,
+    READY,
+    SHARES,
+    STATE,
+    KeptProcess,
+    put_down,
+    read_record,
+    remove_sockets,
+    watch,
+)
 from boxlite.vmm.process import VmExit, VmProcess
 from boxlite.vmm.qmp import Monitor
 from boxlite.vmm.ready import read_notice
+from boxlite.vmm.saving import Saving, unpack_state
 from boxlite.vmm.together import together
 from boxlite.vmm.zygote import Zygote, open_zygote
 from vmm_ffi.spec import AGENT_PORT, READY_PORT, InstanceSpec, Keep, MemoryFile, PortSpec, VmmKind, VmRecord
@@ -47,10 +60,10 @@ class _Ends:
     agent: GuestSocket | ServedSocket
     monitor: GuestSocket | None
 
-    def control(self, record: VmRecord, process: VmProcess | KeptProcess) -> Control:
+    def control(self, record: VmRecord, process: VmProcess | KeptProcess, saving: Saving | None = None) -> Control:
         """What acts on the machine of this process."""
         if self.monitor is None:
-            return SignalControl(process, record.process)
+            return SignalControl(process, record.process, self.agent.path, saving)
         return MonitorControl(Monitor(self.monitor), process)
 
 
@@ -165,6 +178,11 @@ class LocalVm:
             remove_sockets(self.record.sockets)
 
     async def _restore(self, state: Path) -> GuestSession:
+        if isinstance(self._agent, ServedSocket):
+            # It is there as soon as the machine goes on.
+            await self._control.load(state)
+            self._state = None
+            return await self._connect()
         loaded, connected = trio.Event(), list[GuestSession]()
 
         async def load() -> None:
@@ -231,8 +249,6 @@ class LocalEngine:
     ) -> AsyncIterator[LocalVm]:
         """See `Engine`."""
         krun = spec.kind is VmmKind.KRUN
-        if krun and (memory is not None or restore is not None):
-            raise OSError(errno.EOPNOTSUPP, "libkrun saves and restores no machines")
         nonce = secrets.token_hex(16)
         path = str(self._sockets / secrets.token_hex(6))
         spec = attrs.evolve(
@@ -244,7 +260,8 @@ class LocalEngine:
             kernel_args=(*spec.kernel_args, f"boxlite.nonce={nonce}"),
             memory_file=_memory_file(memory, restore),
             incoming=restore is not None,
-            monitor=None if krun else path + MONITOR,
+            state_directory=_state_directory(path, memory, restore) if krun else None,
+            monitor=None if krun and memory is None else path + MONITOR,
             share_socket=None if spec.share_server is None else path + SHARES,
             jail=None if self._jail is None else self._jail.spec(spec.box_id),
         )
@@ -257,18 +274,20 @@ class LocalEngine:
             _open_ends(path, spec.kind, owner) as ends,
             ExitStack() as until_ready,
             ExitStack() as unless_saved,
+            ExitStack() as after,
         ):
             ready = until_ready.enter_context(listen(Path(path + READY), owner))
             if memory is not None:
                 _make_memory(memory, spec.memory_mib)
                 unless_saved.callback(memory.unlink, missing_ok=True)
+            saving = _prepare_saving(spec, memory, restore, after)
             async with spawning as (record, process):
                 vm = LocalVm(
                     spec.box_id,
                     record,
                     process,
                     agent=ends.agent,
-                    control=ends.control(record, process),
+                    control=ends.control(record, process, saving),
                     loop=self._loop,
                     ready=_ReadyPort(ready, nonce, until_ready.close) if restore is None else None,
                     state=None if restore is None else restore.state,
@@ -397,6 +416,30 @@ def _memory_file(memory: Path | None, restore: Snapshot | None) -> MemoryFile | 
     return None if memory is None else MemoryFile(str(memory), shared=True)
 
 
+def _state_directory(sockets: str, memory: Path | None, restore: Snapshot | None) -> str | None:
+    """A restored one's is among its sockets; one that is to be saved writes its memory where that is to be kept."""
+    if restore is not None:
+        return sockets + STATE
+    return None if memory is None else f"{memory}.saving"
+
+
+def _prepare_saving(
+    spec: InstanceSpec, memory: Path | None, restore: Snapshot | None, after: ExitStack
+) -> Saving | None:
+    """What libkrun's machines need besides, which `after` removes; raises OSError where the state is damaged."""
+    if spec.state_directory is None:
+        return None
+    directory = Path(spec.state_directory)
+    after.callback(shutil.rmtree, directory, ignore_errors=True)
+    if restore is not None:
+        unpack_state(restore.state, directory)
+        return None
+    assert memory is not None
+    assert spec.monitor is not None
+    directory.mkdir(mode=0o700)
+    return Saving(Path(spec.monitor), directory, memory, spec.memory_mib << 20)
+
+
 def _make_memory(path: Path, mib: int) -> None:
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
@@ -409,7 +452,9 @@ def _check_memory(path: Path, mib: int) -> None:
     """QEMU would refuse a file that is too short, but fill one that is empty, and harm every machine that shares it."""
     size = path.stat().st_size
     if size != mib << 20:
-        raise OSError(errno.EINVAL, f"{path} has {size} bytes, the machine's memory {mib} MiB: the snapshot is damaged")
+        raise SnapshotDamaged(
+            errno.EINVAL, f"{path} has {size} bytes, the machine's memory {mib} MiB: the snapshot is damaged"
+        )
 
 
 def _secure(directory: Path) -> None:

@@ -59,7 +59,7 @@ async def save_state(monitor: Monitor, state: Path) -> None:
             theirs.close()
 
         await together(take, migrate)
-    _write_new(state, content)
+    write_new(state, content)
 
 
 async def load_state(monitor: Monitor, state: Path) -> None:
@@ -67,7 +67,7 @@ async def load_state(monitor: Monitor, state: Path) -> None:
 
     QEMU ends where it cannot make sense of the state, and says why on the console.
     """
-    content = _read(state)
+    content = read_state(state)
     ours, theirs = trio.socket.socketpair()
     with ours, theirs:
 
@@ -106,7 +106,8 @@ def _status(said: Said) -> object:
     return data.get("status") if said.get("event") == "MIGRATION" and isinstance(data, dict) else None
 
 
-def _read(state: Path) -> bytes:
+def read_state(state: Path) -> bytes:
+    """A saved state, whole; raises OSError, also for a file that is too large to be one."""
     with state.open("rb", buffering=0) as file:
         content = file.read(MAX_STATE + 1) or b""
     if len(content) > MAX_STATE:
@@ -114,7 +115,8 @@ def _read(state: Path) -> bytes:
     return content
 
 
-def _write_new(path: Path, content: bytearray) -> None:
+def write_new(path: Path, content: bytes | bytearray) -> None:
+    """Writes a file that was not there; an error leaves none."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
         with open(descriptor, "wb") as file:

@@ -48,6 +48,7 @@ _REBOOT_RESTART = 0x01234567
 _PR_SET_PDEATHSIG, _SIGKILL = 1, 9
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # malloc.h
 _KEPT = 4 << 20
+_AF_VSOCK, _CONNECT_TIMEOUT = 40, 6  # linux/vm_sockets.h
 _RLIMIT_NOFILE = 7  # asm-generic/resource.h
 
 
@@ -87,6 +88,7 @@ _mlockall = _bind("mlockall")
 _getrlimit = _bind("getrlimit")
 _setrlimit = _bind("setrlimit")
 _reboot = _bind("reboot")
+_setsockopt = _bind("setsockopt")
 _mallopt = _bind("mallopt")
 
 
@@ -190,6 +192,12 @@ def keep_free_memory() -> None:
     """
     for parameter in (_TRIM_THRESHOLD, _MMAP_THRESHOLD):
         _mallopt(parameter, _KEPT)
+
+
+def connect_within(descriptor: int, seconds: int) -> None:
+    """How long a vsock socket tries to connect. See vsock(7); Python passes no option of these sockets but numbers."""
+    timeval = b"".join([field.to_bytes(8, sys.byteorder) for field in (seconds, 0)])
+    _check(_setsockopt(descriptor, _AF_VSOCK, _CONNECT_TIMEOUT, timeval, len(timeval)), "setsockopt")
 
 
 def restart() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import signal
 from pathlib import Path
@@ -11,10 +12,14 @@ import trio
 
 import boxlite
 from boxlite import Volume
-from tests.leftovers import nothing_left
-from tests.vmm.processes import children
+from tests.faults.conftest import furnish
+from tests.leftovers import machines, nothing_left
+from tests.testing.conformance.subject import PATIENCE
+from tests.vmm.obstacles import skip_without
+from tests.vmm.processes import alive, children, until
+from vmm_ffi.spec import VmmKind
 
-LIMIT = 120
+LIMIT = 2 * PATIENCE
 
 
 async def output(box: boxlite.Box, script: str, **options: object) -> tuple[str, str]:
@@ -31,7 +36,15 @@ def host(tmp_path: Path) -> Path:
     return tmp_path
 
 
-async def test_a_box_sees_what_it_was_given_and_no_more(home: Path, sockets: Path, host: Path) -> None:
+@pytest.fixture(params=[VmmKind.QEMU, VmmKind.KRUN])
+def kind(request: pytest.FixtureRequest) -> VmmKind:
+    """Every engine that this host can have."""
+    wanted: VmmKind = request.param
+    skip_without(wanted)
+    return wanted
+
+
+async def test_a_box_sees_what_it_was_given_and_no_more(kind: VmmKind, home: Path, sockets: Path, host: Path) -> None:
     """One box, since it has to boot: what it reads and writes, who it is on the host, and what ends it."""
     volumes = [
         # In an order in which the first one has no place yet.
@@ -44,7 +57,7 @@ async def test_a_box_sees_what_it_was_given_and_no_more(home: Path, sockets: Pat
     others = children(os.getpid())
     with trio.fail_after(LIMIT), nothing_left(home, sockets):
         async with (
-            boxlite.open_runtime(home=home, ephemeral=True) as runtime,
+            boxlite.open_runtime(home=home, ephemeral=True, engine=kind.value) as runtime,
             runtime.open_box("builtin/python", disk_mib=64, volumes=volumes) as box,
         ):
             said, _ = await output(box, "cat /data/rw/file /data/ro/file /data/rw/made/inner/file /etc/app/settings")
@@ -69,6 +82,14 @@ async def test_a_box_sees_what_it_was_given_and_no_more(home: Path, sockets: Pat
                 box, "cp /bin/busybox /data/rw/suid; chmod u+s /data/rw/suid; mknod /data/rw/n c 1 3"
             )
             assert complaint.count("Operation not permitted") == 2
+            # More than what is read or written at once, and by many at a time.
+            said, _ = await output(
+                box,
+                "dd if=/dev/urandom of=/data/rw/large bs=1M count=3; md5sum </data/rw/large;"
+                "cd /data/rw; for n in 1 2 3 4 5 6 7 8; do cp large copy$n & done; wait; cat copy* | md5sum",
+            )
+            large = (host / "rw/large").read_bytes()
+            assert said.split()[::2] == [hashlib.md5(content).hexdigest() for content in (large, 8 * large)]
             said, _ = await output(box, "grep virtiofs /proc/mounts")
             assert said.count("nosuid,nodev") == said.count("virtiofs") == 5
 
@@ -80,7 +101,7 @@ async def test_a_box_sees_what_it_was_given_and_no_more(home: Path, sockets: Pat
             assert owner == (1234 if os.geteuid() == 0 else os.geteuid())
 
             (zygote,) = [pid for pid in children(os.getpid()) - others if _runs(pid, b"vmm_ffi.zygote")]
-            (server,) = [pid for pid in children(zygote) if _runs(pid, b"virtiofsd")]
+            (server,) = [pid for pid in children(zygote) if _is(pid, "virtiofsd")]
             async with box.exec(["sleep", "1000"]) as execution:
                 os.kill(server, signal.SIGKILL)
                 assert isinstance(await execution.wait(), boxlite.VmDied)
@@ -90,6 +111,49 @@ async def test_a_box_sees_what_it_was_given_and_no_more(home: Path, sockets: Pat
             (host / "ro").rename(host / "moved")
             with pytest.raises(boxlite.VolumeUnavailable, match="/ro does not exist on this host: create it"):
                 await box.start()
+
+
+@pytest.mark.parametrize("kind", [VmmKind.KRUN], indirect=True)
+async def test_a_detached_box_keeps_its_volumes(
+    kind: VmmKind, home: Path, sockets: Path, host: Path, tmp_path: Path
+) -> None:
+    """And the relay to their server, without which it ends. What QEMU does is in tests/vmm/test_shares.py."""
+    own_home = furnish(tmp_path / "home", home)
+    volumes = [Volume(host / "rw", "/rw"), Volume(host / "ro", "/ro", read_only=True)]
+    with trio.fail_after(LIMIT):
+        try:
+            async with boxlite.open_runtime(home=own_home, engine=kind.value, jail="maximum") as runtime:
+                box = await runtime.create("builtin/python", name="kept", disk_mib=64, volumes=volumes, detached=True)
+                assert (await output(box, "cat /rw/file"))[0] == "rw\n"
+            (machine,) = machines(sockets)
+            async with boxlite.open_runtime(home=own_home, engine=kind.value, jail="maximum") as runtime:
+                box = await runtime.get("kept")
+                assert (await output(box, "cat /ro/file; echo more >>/rw/file; echo x >/ro/file"))[0] == "ro\n"
+                assert (host / "rw/file").read_text() == "rw\nmore\n"
+                keeper = _parent(machine)
+                # In a jail, bubblewrap is between them.
+                keeper = keeper if _runs(keeper, b"vmm_ffi.zygote") else _parent(keeper)
+                (relay,) = [pid for pid in children(keeper) if _runs(pid, b"vmm_ffi.zygote")]
+                servers = [pid for pid in children(keeper) if _is(pid, "virtiofsd")]
+                os.kill(relay, signal.SIGKILL)
+                ended = await box.wait()
+                assert ended.state is boxlite.BoxState.FAILED
+                assert "the relay to virtiofsd, which serves its volumes, was killed by signal 9" in ended.cause
+                await until(lambda: not [pid for pid in (keeper, machine, *servers) if alive(pid)], 10)
+        finally:
+            for pid in machines(sockets):
+                os.kill(pid, signal.SIGKILL)
+
+
+def _parent(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+def _is(pid: int, program: str) -> bool:
+    try:
+        return Path(os.fsdecode(Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[0])).name == program
+    except OSError:
+        return False
 
 
 def _runs(pid: int, what: bytes) -> bool:

@@ -43,9 +43,9 @@ def in_lab(*command: str) -> list[str]:
 
 @pytest.mark.skipif("BOXLITE_LAB" in os.environ, reason="this is the lab")
 def test_a_box_runs_on_libkrun_in_a_machine_of_our_own() -> None:
-    """A few of the conformance suite's behaviours; `make lab` holds all of them."""
+    """With volumes, and a few of the conformance suite's behaviours; `make lab` holds all of them."""
     jail = "jail kvm,null,urandom, 1 filter, 2 namespaces, another user"
-    expected = ["engine krun", jail, *(f"held {behaviour.__name__}" for behaviour in BEHAVIOURS)]
+    expected = ["engine krun", jail, "volumes held", *(f"held {behaviour.__name__}" for behaviour in BEHAVIOURS)]
     assert in_lab("python", "-m", "tests.lab.inside") == expected
 
 

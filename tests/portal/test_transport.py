@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import trio
+import trio.testing
 
 from boxlite.errors import SocketPathTooLong
 from boxlite.portal.transport import ServedSocket, listen
@@ -48,6 +49,21 @@ async def test_a_link_to_a_socket_of_others_is_not_followed(sockets: Path) -> No
         path.symlink_to(other)
         with pytest.raises(OSError, match="Too many levels of symbolic links"):
             await ServedSocket(path).accept()
+
+
+async def test_a_socket_that_is_only_just_there_is_waited_for(sockets: Path) -> None:
+    """It has its name before anybody listens on it."""
+    path = sockets / "agent"
+    with socket.socket(socket.AF_UNIX) as engine, trio.fail_after(10):
+        engine.bind(str(path))
+        async with trio.open_nursery() as nursery:
+
+            async def connect() -> None:
+                (await ServedSocket(path).accept()).close()
+
+            nursery.start_soon(connect)
+            await trio.testing.wait_all_tasks_blocked()
+            engine.listen(8)
 
 
 async def test_where_nobody_listens_is_an_error_and_a_crowd_is_waited_for(sockets: Path) -> None:

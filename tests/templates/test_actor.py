@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import attrs
 import pytest
 import trio
 from trio.testing import MockClock
@@ -13,6 +14,8 @@ from boxlite.templates.key import PLACEHOLDER
 from boxlite.testing import open_simulated_runtime
 from boxlite.testing.faults import Fault, FaultKind, Stage
 from boxlite.testing.host import open_host
+from boxlite.testing.services import SimulatedParts
+from boxlite.vmm.engines import EngineChoice
 
 IMAGE = "builtin/python"
 
@@ -235,3 +238,22 @@ async def test_those_that_were_not_used_for_some_time_are_pruned(autojump_clock:
         assert await runtime.templates.prune(unused_for=200) == ()
         assert await runtime.templates.prune(unused_for=50) == (one,)
         assert await runtime.templates.prune() == (two,)
+
+
+async def test_an_engine_that_saves_no_machines_lets_all_boxes_boot(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And says so to who wants a template all the same."""
+    choose = SimulatedParts.engine
+
+    async def engine(parts: SimulatedParts) -> EngineChoice:
+        return attrs.evolve(await choose(parts), saves=False)
+
+    monkeypatch.setattr(SimulatedParts, "engine", engine)
+    async with open_simulated_runtime() as runtime:
+        async with runtime.open_box(IMAGE) as box:
+            await box.start()
+            assert ["init" in each and "restore" not in each for each in stages(runtime)] == [True]
+        with pytest.raises(TemplateFailed, match="saves no machines, so boxes boot: keep some ready in a pool"):
+            await runtime.templates.build(IMAGE)
+        assert await runtime.templates.list() == ()

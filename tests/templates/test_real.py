@@ -12,8 +12,9 @@ import trio
 
 import boxlite
 import boxlite.boxes.start
+from boxlite.boxes.scratch import copy_scratch_disk
 from boxlite.boxes.storage import SCRATCH_FILE
-from boxlite.templates.files import _stamp, _write_manifest
+from boxlite.templates.files import FILES, _stamp, _write_manifest
 from boxlite.templates.manifest import MANIFEST, MEMORY, STATE, decode_manifest
 from tests.faults.conftest import furnish
 from tests.images.disks import check
@@ -89,7 +90,9 @@ async def test_a_broken_template_costs_a_boot_and_never_an_error(
     (broken_home / "templates").unlink(missing_ok=True)
     (broken_home / "templates").mkdir()
     folder = broken_home / "templates" / made.name
-    await trio.run_process(["cp", "-r", "--sparse=always", str(home / "templates" / made.name), str(folder)])
+    folder.mkdir()
+    for name in (*FILES, MANIFEST):
+        await copy_scratch_disk(home / "templates" / made.name / name, folder / name)
     if damage == "state":
         (folder / STATE).write_bytes(os.urandom((folder / STATE).stat().st_size))
     else:

@@ -19,7 +19,7 @@ def small_file_system(path: Path, size: str) -> Iterator[Path]:
     try:
         yield path
     finally:
-        subprocess.run(["umount", "--lazy", path], check=True)
+        subprocess.run(["umount", "-l", path], check=True)
 
 
 def fill(directory: Path) -> None:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 import trio
@@ -30,7 +31,7 @@ while True:
 
 
 @asynccontextmanager
-async def controlled() -> AsyncIterator[tuple[SignalControl, VmProcess, trio.Process]]:
+async def controlled(agent: Path = Path("/nowhere")) -> AsyncIterator[tuple[SignalControl, VmProcess, trio.Process]]:
     child = await trio.lowlevel.open_process([sys.executable, "-c", PROGRAM], stdout=subprocess.PIPE)
     identity = identity_of(child.pid)
     assert identity is not None
@@ -38,7 +39,7 @@ async def controlled() -> AsyncIterator[tuple[SignalControl, VmProcess, trio.Pro
     process = VmProcess(identity, Console(), lambda number: os.kill(child.pid, number))
     try:
         await child.stdout.receive_some(1)
-        yield SignalControl(process, identity), process, child
+        yield SignalControl(process, identity, agent), process, child
     finally:
         child.kill()
         await child.wait()
@@ -93,6 +94,21 @@ async def test_one_that_ends_while_it_is_being_paused_is_an_error() -> None:
                     await control.pause()
 
 
+async def test_a_restored_one_is_there_with_its_agent_s_socket_or_its_end_is_the_error(tmp_path: Path) -> None:
+    async with controlled(tmp_path / "agent") as (control, _, _):
+        with trio.move_on_after(0.05) as scope:
+            await control.load(tmp_path / "state")
+        assert scope.cancelled_caught
+        (tmp_path / "agent").touch()
+        with trio.fail_after(10):
+            await control.load(tmp_path / "state")
+    async with controlled(tmp_path / "other") as (control, process, _):
+        process.console.feed(b"boxlite-shim: manifest truncated\n")
+        process.set_ended(VmExit(code=125))
+        with trio.fail_after(10), pytest.raises(OSError, match="cannot be restored: boxlite-shim: manifest truncated"):
+            await control.load(tmp_path / "state")
+
+
 async def test_what_libkrun_does_not_have_is_an_error_that_says_so() -> None:
     async with controlled() as (control, _, _):
         with pytest.raises(OSError, match="no power button"):
@@ -100,4 +116,6 @@ async def test_what_libkrun_does_not_have_is_an_error_that_says_so() -> None:
         with trio.move_on_after(0.05) as scope:
             await control.wait_stalled()
         assert scope.cancelled_caught
+        with pytest.raises(ValueError, match="cannot be saved"):
+            await control.save(Path("/state"))
         control.close()

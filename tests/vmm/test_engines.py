@@ -81,6 +81,9 @@ def test_libkrun_is_taken_where_it_can_work() -> None:
     assert (choice.kind, choice.accelerator, choice.library) == (VmmKind.KRUN, Accelerator.KVM, KRUN)
     assert choose_engine(WITH_KRUN, VmmKind.QEMU).kind is VmmKind.QEMU
     assert choose_engine(attrs.evolve(WITH_KRUN, qemu=None)).kind is VmmKind.KRUN
+    assert not choice.saves
+    assert choose_engine(attrs.evolve(WITH_KRUN, krun_saves=True)).saves
+    assert choose_engine(WITH_KRUN, VmmKind.QEMU).saves
 
 
 def test_what_has_failed_since_the_host_booted_is_passed_over_and_named() -> None:
@@ -99,6 +102,14 @@ def test_what_has_failed_since_the_host_booted_is_passed_over_and_named() -> Non
     assert choose_engine(facts, VmmKind.KRUN).kind is VmmKind.KRUN
     # Another version of the library is another chance.
     assert choose_engine(attrs.evolve(facts, krun_release="newer")).kind is VmmKind.KRUN
+
+
+def test_volumes_decide_nothing() -> None:
+    """Either engine has them, by the same server, or has none."""
+    for facts in (CAPABLE, WITH_KRUN):
+        for server in (None, Path("/usr/libexec/virtiofsd")):
+            choice = choose_engine(attrs.evolve(facts, share_server=server))
+            assert (choice.kind, choice.share_server) == (choose_engine(facts).kind, server)
 
 
 def test_kvm_is_taken_where_the_processor_and_the_device_offer_it() -> None:

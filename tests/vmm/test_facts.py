@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from boxlite.errors import EngineUnavailable
 from boxlite.vmm.facts import LIBKRUN, cpu_flags, gather_facts, processor, tsc_khz
+from vmm_ffi.spec import SNAPSHOT_CALLS
 
 TOLD = "processor\t: 0\ncpu MHz\t\t: 2596.144\nflags\t\t: fpu hypervisor constant_tsc nonstop_tsc tsc_known_freq\n"
 
@@ -33,6 +34,7 @@ async def test_this_hosts_engine_and_kernel_are_found() -> None:
     assert facts.krun is not None
     assert facts.krun.is_absolute()
     assert str(facts.krun.stat().st_size) in facts.krun_release
+    assert facts.krun_saves
     assert "smol" not in sys.modules
 
 
@@ -46,6 +48,14 @@ async def test_a_libkrun_may_be_named_by_the_environment(tmp_path: Path, monkeyp
     monkeypatch.setenv(LIBKRUN, str(tmp_path / "nowhere"))
     with pytest.raises(EngineUnavailable, match="nowhere is not a file"):
         await gather_facts()
+
+
+async def test_a_libkrun_saves_machines_that_has_all_the_calls_for_it(tmp_path: Path) -> None:
+    """Found by reading it, since a library of whom it may be is loaded in a machine's own process alone."""
+    library = tmp_path / "libkrun.so"
+    for names, saves in ((SNAPSHOT_CALLS, True), (SNAPSHOT_CALLS[1:], False), (["x" + SNAPSHOT_CALLS[0]], False)):
+        library.write_bytes(b"\x7fELF\0" + "\0".join(names).encode() + b"\0")
+        assert (await gather_facts(krun=library)).krun_saves is saves
 
 
 async def test_what_is_given_is_taken(tmp_path: Path) -> None:

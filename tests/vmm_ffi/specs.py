@@ -49,6 +49,7 @@ instances = st.builds(
     memory_mib=st.integers(64, 1 << 20),
     memory_file=st.none() | st.builds(MemoryFile, path=paths, shared=st.booleans()),
     incoming=st.booleans(),
+    state_directory=st.none() | paths,
     accelerator=st.sampled_from(Accelerator),
     parallel_cpus=st.booleans(),
     tsc_khz=st.none() | st.integers(1, 10_000_000),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import posix
 import subprocess
 import sys
 from pathlib import Path
@@ -22,6 +23,7 @@ from vmm_ffi.spec import (
     AGENT_PORT,
     READY_PORT,
     SHIM_FAILED,
+    SNAPSHOT_CALLS,
     DiskSpec,
     InstanceSpec,
     MemoryFile,
@@ -134,7 +136,7 @@ def test_the_steps_come_in_one_order_and_are_logged() -> None:
 @given(instances)
 def test_every_machine_keeps_its_disks_in_order_and_read_only_and_its_network_off(spec: InstanceSpec) -> None:
     """Without a network there is no device for one, and no flag by which libkrun would make connections itself."""
-    spec = attrs.evolve(spec, cpus=min(spec.cpus, 8))
+    spec = attrs.evolve(spec, cpus=min(spec.cpus, 8), memory_file=None, incoming=False)
     for calls in (NEW, OLD):
         krun, _ = configured(spec, Recorded(calls))
         assert krun.told("krun_add_disk") == [[5, disk.serial, disk.path, disk.read_only] for disk in spec.disks]
@@ -146,6 +148,18 @@ def test_every_machine_keeps_its_disks_in_order_and_read_only_and_its_network_of
         assert (words[1], words[2]) == ("root=/dev/vda", "ro")
         assert "boxlite.disks=" + ",".join(disk.serial for disk in spec.disks) in words
         assert words[len(words) - len(spec.kernel_args) :] == list(spec.kernel_args)
+
+
+def test_shares_are_reached_over_a_port_and_never_served_by_libkrun_itself() -> None:
+    """Whose server does not hold a guest to them."""
+    spec = attrs.evolve(SPEC, shares=(ShareSpec("v0", "/srv"),), share_server="/virtiofsd", share_socket="/run/fs")
+    krun, steps = configured(spec)
+    assert krun.told("krun_add_virtiofs") == krun.told("krun_add_vhost_user_device") == []
+    names = [name for name, *_ in krun.calls]
+    # After the device that has the port, and before the disks.
+    assert names.index("krun_add_vsock") < names.index("krun_add_vsock_port2") < names.index("krun_add_disk")
+    assert krun.told("krun_add_vsock_port2")[0] == [5, 2697, "/run/fs", False]
+    assert steps.index("virtiofs shares") < steps.index("disks")
 
 
 def test_implicit_devices_are_turned_off_where_there_are_any() -> None:
@@ -186,11 +200,57 @@ def test_a_machine_that_cannot_be_is_refused() -> None:
         configured(SPEC, Recorded(krun_has_feature=0))
     with pytest.raises(VmmError, match="no libkrun was named: install it"):
         KrunVmm().create(attrs.evolve(SPEC, library=None))
-    with pytest.raises(VmmError, match="use the engine qemu for volumes"):
-        KrunVmm().create(attrs.evolve(SPEC, shares=(ShareSpec("v0", "/srv"),)))
-    for spec in (attrs.evolve(SPEC, incoming=True), attrs.evolve(SPEC, memory_file=MemoryFile("/m", True))):
-        with pytest.raises(VmmError, match="saves and restores no machines"):
+    shares = (ShareSpec("v0", "/srv"),)
+    for spec in (
+        attrs.evolve(SPEC, shares=shares, share_server="/v"),
+        attrs.evolve(SPEC, shares=shares, share_socket="/s"),
+    ):
+        with pytest.raises(VmmError, match="a machine with shares needs a server for them, and a socket"):
             KrunVmm().create(spec)
+    saved, private = MemoryFile("/m", shared=True), MemoryFile("/m", shared=False)
+    with pytest.raises(VmmError, match="a machine with shares can neither be saved nor restored"):
+        KrunVmm().create(attrs.evolve(SPEC, shares=shares, share_server="/v", share_socket="/s", memory_file=saved))
+    for memory, incoming, directory, socket, complaint in (
+        (None, True, None, None, "memory and state, or from neither"),
+        (private, False, "/s", None, "memory and state, or from neither"),
+        (saved, True, "/s", "/c", "memory and state, or from neither"),
+        (private, True, None, None, "needs a directory for its state"),
+        (saved, False, None, "/c", "needs a directory for its state"),
+        (saved, False, "/s", None, "needs a socket"),
+    ):
+        spec = attrs.evolve(SPEC, memory_file=memory, incoming=incoming, state_directory=directory, monitor=socket)
+        with pytest.raises(VmmError, match=complaint):
+            KrunVmm().create(spec)
+
+
+def test_a_machine_that_is_to_be_saved_takes_commands_and_no_other_one_does(tmp_path: Path) -> None:
+    """A restored one has the memory by a descriptor that cannot write to it."""
+    memory = tmp_path / "memory"
+    memory.touch()
+    saves = attrs.evolve(SPEC, memory_file=MemoryFile(str(memory), True), state_directory="/s", monitor="/run/c")
+    restored = attrs.evolve(saves, memory_file=MemoryFile(str(memory), False), incoming=True, monitor=None)
+    calls = NEW | set(SNAPSHOT_CALLS)
+    with pytest.MonkeyPatch.context() as patch:
+        environment: dict[bytes, bytes] = {}
+        patch.setattr(posix, "putenv", environment.__setitem__)
+        krun, steps = configured(saves, Recorded(calls))
+        assert steps[-3] == "snapshot"
+        assert [call for call in krun.calls if call[0] in SNAPSHOT_CALLS] == [("krun_set_control_socket", 5, "/run/c")]
+        assert environment == {b"SMOLVM_FORKABLE": b"1"}
+        krun, _ = configured(restored, Recorded(calls))
+        [_, (_, context, descriptor)] = used = [call for call in krun.calls if call[0] in SNAPSHOT_CALLS]
+        assert used == [("krun_set_snapshot", 5, "/s"), ("krun_set_snapshot_memory_fd", context, descriptor)]
+        assert isinstance(descriptor, int)
+        try:
+            assert os.path.samestat(os.fstat(descriptor), memory.stat())
+            with pytest.raises(OSError, match="Bad file descriptor"):
+                os.write(descriptor, b"x")
+        finally:
+            os.close(descriptor)
+    for call in SNAPSHOT_CALLS:
+        with pytest.raises(KrunError, match=call):
+            configured(restored if "snapshot" in call else saves, Recorded(calls - {call}))
+    assert not set(SNAPSHOT_CALLS) & {name for name, *_ in configured(SPEC, Recorded(calls))[0].calls}
 
 
 CHILD = """
@@ -259,16 +319,16 @@ def test_a_call_that_fails_is_named_with_its_arguments_and_the_library(library: 
 def test_the_program_in_a_jail_is_told_the_same(spec: InstanceSpec) -> None:
     """As text of a program, and without the classes of the specification."""
     told: list[object] = []
+    # One with a file for its memory opens it.
+    spec = attrs.evolve(spec, cpus=min(spec.cpus, 8), memory_file=None)
     program = KrunInstance(spec, "/usr/lib/\udcff/libkrun.so").command[-1]
     *_, call = program.splitlines()
     exec(call, {"main": lambda *arguments: told.extend(arguments)})
     description, library, version = told
     assert (library, version) == ("/usr/lib/\udcff/libkrun.so", "of unknown version")
     krun, plain = Recorded(), Recorded()
-    spec = attrs.evolve(spec, cpus=min(spec.cpus, 8))
     configure(krun, spec, lambda line: None)
     seen = krun_program._with_attributes(description)
-    seen.cpus = spec.cpus
     configure(plain, seen, lambda line: None)
     assert plain.calls == krun.calls
 

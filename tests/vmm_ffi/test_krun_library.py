@@ -9,9 +9,10 @@ import pytest
 
 from boxlite.vmm.facts import _krun_libraries
 from vmm_ffi import krun_abi
-from vmm_ffi.krun_declarations import DECLARATIONS, generate
+from vmm_ffi.krun_declarations import DECLARATIONS, SNAPSHOT_DECLARATIONS, generate
 from vmm_ffi.krun_library import Krun, KrunError
 from vmm_ffi.krun_package import version_of
+from vmm_ffi.spec import SNAPSHOT_CALLS
 
 SIGNATURES = {
     "krun_init_log": "int uint32 uint32 uint32",
@@ -62,6 +63,17 @@ def test_the_declarations_are_those_of_the_header() -> None:
         assert {name: installed[name] for name in SIGNATURES if name in installed} == {
             name: arguments for name, arguments in SIGNATURES.items() if name in installed
         }
+
+
+def test_the_calls_for_snapshots_are_those_of_the_wheel() -> None:
+    """There is no header that has them."""
+    assert prototypes(SNAPSHOT_DECLARATIONS) == {
+        "krun_set_control_socket": "uint32 text",
+        "krun_set_snapshot": "uint32 text",
+        "krun_set_snapshot_memory_fd": "uint32 int",
+    }
+    assert set(prototypes(SNAPSHOT_DECLARATIONS)) == set(SNAPSHOT_CALLS)
+    assert not set(SNAPSHOT_CALLS) & set(SIGNATURES)
 
 
 def test_a_header_is_read_as_c_has_it() -> None:

@@ -51,6 +51,9 @@ SOCKETS: Final = _names(
 SERVERS: Final = _names("accept accept4 bind listen recvmmsg sendmmsg")
 """What a machine needs besides that listens on a socket of its own (krun), or has a network."""
 
+SAVING: Final = _names("chmod fchmod mkdir mkdirat rename renameat renameat2 rmdir unlink unlinkat")
+"""What a machine needs besides that saves itself (krun), in a directory of its own."""
+
 NEWER: Final = _names(
     """
     clone3 epoll_pwait2 futex_requeue futex_wait futex_waitv futex_wake io_uring_enter io_uring_register

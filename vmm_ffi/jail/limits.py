@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from typing import Final
 
-from vmm_ffi.spec import InstanceSpec
+from vmm_ffi.spec import InstanceSpec, VmmKind
 
 FILES: Final = 1024
 """Descriptors: an engine keeps some twenty, and a few for each connection or shared file."""
@@ -51,8 +51,8 @@ def _sizes(spec: InstanceSpec) -> Iterable[int]:
             # The engine says better what it does not find.
             with suppress(OSError):
                 yield os.stat(disk.path).st_size
-    # With shares, the memory is a file without a name.
-    if spec.memory_file is not None or spec.shares:
+    # With shares, QEMU's memory is a file without a name.
+    if spec.memory_file is not None or (spec.shares and spec.kind is VmmKind.QEMU):
         yield spec.memory_mib * _MIB
     # QEMU tries out, in files without a name, what the kernel can do.
     yield _MIB

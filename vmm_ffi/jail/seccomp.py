@@ -80,7 +80,8 @@ def filter_of(spec: InstanceSpec) -> bytes | None:
     if spec.jail is None or spec.jail.calls is None:
         return None
     kvm = spec.accelerator is Accelerator.KVM
-    return _compile(spec.kind, kvm, spec.network, spec.jail.calls)
+    saves = spec.memory_file is not None and spec.memory_file.shared
+    return _compile(spec.kind, kvm, spec.network, saves, spec.jail.calls)
 
 
 def confine(program: bytes) -> None:
@@ -93,16 +94,20 @@ def confine(program: bytes) -> None:
 
 
 @cache
-def _compile(kind: VmmKind, kvm: bool, network: bool, refusal: Refusal) -> bytes:
+def _compile(kind: VmmKind, kvm: bool, network: bool, saves: bool, refusal: Refusal) -> bytes:
     rules = _Rules(_KILL_PROCESS if refusal is Refusal.KILL else _ERRNO | errno.ENOSYS)
     try:
         krun = kind is VmmKind.KRUN
+        # libkrun makes the files of what it saves itself; QEMU is given what it writes to.
+        makes_files = krun and saves
         allowed = calls.FILES | calls.MEMORY | calls.WAITING | calls.PROCESS | calls.SOCKETS
         allowed |= calls.SERVERS if krun or network else frozenset()
-        for name in sorted(allowed - {"prctl"} - (_OPENS.keys() if krun else set())):
+        allowed |= calls.SAVING if makes_files else frozenset()
+        bound_opens = krun and not makes_files
+        for name in sorted(allowed - {"prctl"} - (_OPENS.keys() if bound_opens else set())):
             rules.add(_ALLOW, name)
         # It writes to the directory of its sockets, since it makes one, and has no other file to make there.
-        for name, flags in _OPENS.items() if krun else ():
+        for name, flags in _OPENS.items() if bound_opens else ():
             rules.add(_ALLOW, name, _Comparison(flags, _MASKED_EQ, _CREATES, 0))
         # Threads, and never a process or a namespace.
         rules.add(_ALLOW, "clone", _Comparison(0, _MASKED_EQ, _THREAD | _NEW_NAMESPACES, _THREAD))

@@ -9,7 +9,7 @@ from typing import Final
 
 import attrs
 
-from vmm_ffi.spec import InstanceSpec
+from vmm_ffi.spec import InstanceSpec, MemoryFile, VmmKind
 from vmm_ffi.vmm import Needs
 
 _DEVICES: Final = ("/dev/null", "/dev/urandom")
@@ -59,8 +59,7 @@ def _mounts(spec: InstanceSpec, needs: Needs) -> Iterator[Mount]:
         else:
             yield Mount(disk.path, Access.WRITE, own=True)
     if spec.memory_file is not None:
-        own = spec.memory_file.shared
-        yield Mount(spec.memory_file.path, Access.WRITE, own=own, shared=not own)
+        yield _memory(spec, spec.memory_file)
     # The directories and not the sockets: the next runtime binds a socket of the same name anew. Those first in which
     # the machine makes one itself.
     for port in sorted(spec.ports, key=lambda port: not port.served):
@@ -75,6 +74,16 @@ def _mounts(spec: InstanceSpec, needs: Needs) -> Iterator[Mount]:
         yield Mount(targets.get(f"/{top}", f"/{top}") + slash + rest, Access.READ)
     for path in (*_DEVICES, *needs.devices):
         yield Mount(path, Access.DEVICE)
+
+
+def _memory(spec: InstanceSpec, memory: MemoryFile) -> Mount:
+    if spec.kind is not VmmKind.KRUN or spec.state_directory is None:
+        # QEMU opens it for writing, whose writes it ever is to have.
+        return Mount(memory.path, Access.WRITE, own=memory.shared, shared=not memory.shared)
+    if memory.shared:
+        # It makes the file itself, where it saves the rest.
+        return Mount(spec.state_directory, Access.WRITE, own=True)
+    return Mount(memory.path, Access.READ, shared=True)
 
 
 def _proxy(spec: InstanceSpec) -> tuple[str, ...]:

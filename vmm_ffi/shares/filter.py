@@ -1,13 +1,15 @@
-"""What a process that serves shares may not do, whatever a guest asks it for: a seccomp filter, kept over execve.
+"""What processes between a guest and its shares may not do, whatever a guest asks them for: seccomp filters.
 
 A share's files are the host's, and a guest's root makes them with any mode it likes. So no file becomes set-user-ID or
-set-group-ID, and none gets an extended attribute, such as a capability, by way of a guest.
+set-group-ID, and none gets an extended attribute, such as a capability, by way of a guest: the filter of the server,
+kept over execve, sees to that. What only carries requests to the server can do nothing but that.
 """
 
 from __future__ import annotations
 
 import ctypes
 import errno
+import mmap
 import os
 import stat
 import struct
@@ -53,6 +55,21 @@ _REFUSED = {
 }
 _SQUASHED = {"setgroups": 116, "setresuid": 117, "setresgid": 119}
 
+# With the descriptors that it has.
+_CARRIES = {"read": 0, "write": 1, "close": 3, "poll": 7, "sendto": 44, "recvfrom": 45, "ppoll": 271}
+# For its own memory, of which none can be executed.
+_REMEMBERS = {"munmap": 11, "brk": 12, "mremap": 25, "madvise": 28}
+_RUNS = {
+    "rt_sigaction": 13,
+    "rt_sigprocmask": 14,
+    "rt_sigreturn": 15,
+    "exit": 60,
+    "futex": 202,
+    "clock_gettime": 228,
+    "exit_group": 231,
+}
+_MAP, _PROTECTION_AT, _FLAGS_AT = 9, 2, 3  # mmap(2)
+
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -62,7 +79,15 @@ def install(*, squash: bool) -> None:
     With `squash`, changes of user and group do nothing and are said to succeed: for a user namespace that has one user.
     Whatever a guest's users make then belongs to that one.
     """
-    code = program(squash=squash)
+    _install(program(squash=squash))
+
+
+def install_relay() -> None:
+    """Holds this process, which must have no_new_privs, to what `vmm_ffi.shares.relay` does. Raises OSError."""
+    _install(relay_program())
+
+
+def _install(code: bytes) -> None:
     buffer = ctypes.create_string_buffer(code, len(code))
     # struct sock_fprog: a count, and a pointer to so many instructions of 8 bytes, which the kernel copies.
     head = struct.pack("HxxxxxxQ", len(code) // 8, ctypes.addressof(buffer))
@@ -75,10 +100,7 @@ def install(*, squash: bool) -> None:
 def program(*, squash: bool) -> bytes:
     """The filter's instructions."""
     refusal = _return(_ERRNO | errno.EPERM)
-    code = [
-        *(_load(_ARCHITECTURE_AT), _jump(_EQUAL, _ARCHITECTURE, 1, 0), _return(_KILL)),
-        *(_load(_NUMBER_AT), _jump(_AT_LEAST, _X32, 0, 1), _return(_KILL)),
-    ]
+    code = _of_this_processor()
     for number, mode in _MODES.values():
         code += _for_call(number, [_load_argument(mode), _jump(_ANY_BIT, _SPECIAL, 0, 1), refusal])
     for number, flags, mode in _OPENS.values():
@@ -90,6 +112,27 @@ def program(*, squash: bool) -> bytes:
         for number in _SQUASHED.values():
             code += _for_call(number, [_return(_ERRNO | 0)])
     return b"".join([*code, _return(_ALLOW)])
+
+
+def relay_program() -> bytes:
+    """The instructions of the filter that lets a process use what it has, and nothing else."""
+    refusal = _return(_ERRNO | errno.EPERM)
+    code = _of_this_processor()
+    for number in (_CARRIES | _REMEMBERS | _RUNS).values():
+        code += _for_call(number, [_return(_ALLOW)])
+    anonymous = [_load_argument(_FLAGS_AT), _jump(_ANY_BIT, mmap.MAP_ANONYMOUS, 1, 0), refusal]
+    code += _for_call(
+        _MAP,
+        [_load_argument(_PROTECTION_AT), _jump(_ANY_BIT, mmap.PROT_EXEC, 0, 1), refusal, *anonymous, _return(_ALLOW)],
+    )
+    return b"".join([*code, refusal])
+
+
+def _of_this_processor() -> list[bytes]:
+    return [
+        *(_load(_ARCHITECTURE_AT), _jump(_EQUAL, _ARCHITECTURE, 1, 0), _return(_KILL)),
+        *(_load(_NUMBER_AT), _jump(_AT_LEAST, _X32, 0, 1), _return(_KILL)),
+    ]
 
 
 def _for_call(number: int, body: list[bytes]) -> list[bytes]:

@@ -28,7 +28,13 @@ SHARE_TAG = "boxlite"
 """By which the guest mounts the shares (virtio 1.2, 5.11): one file system with a directory or a file for each."""
 
 SHARE_LINK = 3
-"""The descriptor by which a machine is connected to its `InstanceSpec.share_server`."""
+"""The descriptor by which a machine (qemu) is connected to its `InstanceSpec.share_server`."""
+
+SHARE_PORT = 2697
+"""The vsock port (krun) over which the guest's kernel reaches its shares."""
+
+SNAPSHOT_CALLS = ("krun_set_control_socket", "krun_set_snapshot", "krun_set_snapshot_memory_fd")
+"""By which libkrun saves and restores machines: a library without one of them does neither."""
 
 _TOKEN = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _SHARE_NAME = re.compile(r"[a-z0-9]{1,32}")
@@ -185,16 +191,19 @@ class InstanceSpec:
     ports: tuple[PortSpec, ...] = ()
     shares: tuple[ShareSpec, ...] = ()
     share_server: str | None = attrs.field(default=None, validator=attrs.validators.optional(absolute))
-    """Path of virtiofsd, for an engine that has no server of its own for shares (qemu)."""
+    """Path of virtiofsd, without which there are no shares."""
     share_socket: str | None = attrs.field(default=None, validator=attrs.validators.optional(_socket_path))
-    """Unix socket that is there for a moment, until the machine is connected to that server."""
+    """Unix socket that leads to that server: under qemu for a moment, until the machine is connected to it; under krun
+    the guest connects to it, once."""
     kernel_args: tuple[str, ...] = attrs.field(default=(), validator=_kernel_arguments)
     cpus: int = attrs.field(default=1, validator=_at_least(1))
     memory_mib: int = attrs.field(default=256, validator=_at_least(64))
     memory_file: MemoryFile | None = None
     """None keeps the memory nowhere but in the machine's process."""
     incoming: bool = False
-    """Whether it waits for the state of a saved machine (by the monitor), instead of booting."""
+    """Whether it goes on from the state of a saved machine, instead of booting: qemu gets it by the monitor."""
+    state_directory: str | None = attrs.field(default=None, validator=attrs.validators.optional(absolute))
+    """Under krun: a directory in which it saves itself (with a shared memory file), or (`incoming`) one was saved."""
     accelerator: Accelerator = Accelerator.TCG
     parallel_cpus: bool = False
     """Under TCG: a host thread for each virtual CPU. Needs a QEMU in which that works; see `boxlite.vmm.engines`."""
@@ -212,7 +221,10 @@ class InstanceSpec:
     library: str | None = attrs.field(default=None, validator=attrs.validators.optional(absolute))
     """Path of libkrun, without which krun cannot begin."""
     monitor: str | None = attrs.field(default=None, validator=attrs.validators.optional(_socket_path))
-    """Unix socket on which the host listens for QEMU's monitor (QMP), with reconnect; None for no monitor."""
+    """Unix socket for what acts on the machine past its guest; None for no such thing.
+
+    The host listens on it for QEMU's monitor (QMP), with reconnect; libkrun listens on it itself, for commands.
+    """
     reconnect_in_ms: bool = False
     """Whether this QEMU takes the time until it reconnects in milliseconds; see `boxlite.vmm.engines`."""
     jail: JailSpec | None = None

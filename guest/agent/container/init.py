@@ -15,7 +15,7 @@ import sys
 from _frozen_importlib import BuiltinImporter, FrozenImporter
 
 from guest.agent import syscalls
-from guest.agent.container import channel, rootfs
+from guest.agent.container import channel, rootfs, volumes
 from guest.agent.container.capabilities import drop_privileges
 from guest.agent.container.messages import Ended, Forked, Ready, Setup, SetupFailed
 from guest.agent.container.oom import OomScore
@@ -68,6 +68,9 @@ def run_launcher(sock: _socket.socket) -> None:
 def _watch_init(sock: _socket.socket, setup: Setup) -> int:
     """Forks init and waits for its end; returns its status."""
     syscalls.end_with_parent()
+    if setup.volumes:
+        # Before the container's namespaces: who serves it is to be out of reach in there.
+        volumes.mount_shared()
     syscalls.unshare(Namespace.MOUNT | Namespace.PID | Namespace.IPC | Namespace.UTS)
     may_begin, begin = posix.pipe2(posix.O_CLOEXEC)
     pid = posix.fork()

@@ -11,6 +11,7 @@ import errno
 import posix
 
 from guest.agent import syscalls
+from guest.agent.boot import read_argument
 from guest.agent.files import fsdecode, is_directory, make_directories
 from guest.agent.syscalls import MountFlag
 
@@ -23,7 +24,9 @@ if TYPE_CHECKING:
 SHARE_TAG = "boxlite"
 """As in `vmm_ffi.spec`."""
 
-_SHARED = "/run/boxlite/volumes"
+SHARED = "/run/boxlite/volumes"
+"""Where that file system is, in the machine's own mount namespace."""
+
 _FLAGS = MountFlag.NO_SUID | MountFlag.NO_DEV
 _LONGEST_NAME = 32
 _LONGEST_TARGET = 4096
@@ -48,18 +51,25 @@ def encode_volume(name: str, target: bytes, read_only: bool) -> list[bytes]:
     return [name.encode(), target, b"ro" if read_only else b"rw"]
 
 
+def mount_shared() -> None:
+    """Mounts the file system with the volumes in it, for `take`. Raises OSError."""
+    make_directories(SHARED, 0o700)
+    if read_argument("boxlite.portal") == "vsock":
+        from guest.agent.container.shares import mount
+
+        mount(SHARED, _FLAGS)
+    else:
+        syscalls.mount(SHARE_TAG, SHARED, "virtiofs", _FLAGS)
+
+
 def take(volumes: Sequence[bytes]) -> Taken:
     """Mounts of the volumes, which are not in any place yet, whether each is a directory, and where it belongs.
 
-    To be called in a mount namespace of one's own, in which what it leaves mounted goes with the old root. Raises
-    OSError with what could not be done.
+    To be called in a mount namespace of one's own, in which what it leaves mounted goes with the old root, after
+    `mount_shared`. Raises OSError with what could not be done.
     """
-    if not volumes:
-        return []
-    make_directories(_SHARED, 0o700)
-    syscalls.mount(SHARE_TAG, _SHARED, "virtiofs", _FLAGS)
     return [
-        _take(f"{_SHARED}/{fsdecode(name)}", fsdecode(target), mode == b"ro")
+        _take(f"{SHARED}/{fsdecode(name)}", fsdecode(target), mode == b"ro")
         for name, target, mode in zip(volumes[::3], volumes[1::3], volumes[2::3], strict=True)
     ]
 

@@ -236,7 +236,7 @@ class ContainerInitRequest(betterproto2.Message):
 
     volumes: "list[Volume]" = betterproto2.field(5, betterproto2.TYPE_MESSAGE, repeated=True)
     """
-    Mounted last, in this order, out of the file system that the host shares under the tag "boxlite".
+    Mounted last, in this order, out of the one file system that the host shares.
     """
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Protocol, TypeAlias
@@ -15,6 +15,7 @@ import trio
 from boxlite.errors import ExecutionTaken
 from boxlite.portal.interface import CreditGate, GuestSession
 from boxlite.vmm.engine import Engine, Snapshot, Vm
+from boxlite.vmm.facts import find_virtiofsd
 from proto.boxlite.v1 import (
     AttachStart,
     Credit,
@@ -25,8 +26,9 @@ from proto.boxlite.v1 import (
     OutputStream,
     StartFailed,
     StdinMode,
+    Volume,
 )
-from vmm_ffi.spec import InstanceSpec
+from vmm_ffi.spec import InstanceSpec, ShareSpec
 
 UNLIMITED = 1 << 40
 NOW_NS = 1_750_000_000 * 10**9
@@ -198,9 +200,15 @@ def _attach(execution_id: str, offset: int) -> AttachStart:
 
 
 @asynccontextmanager
-async def launched(subject: Subject, *, detached: bool = False, directory: Path | None = None) -> AsyncIterator[Guest]:
-    """A machine in an engine of its own, ready for commands."""
+async def launched(
+    subject: Subject, *, detached: bool = False, directory: Path | None = None, shares: Sequence[ShareSpec] = ()
+) -> AsyncIterator[Guest]:
+    """A machine in an engine of its own, ready for commands; each of its shares is a volume in a place of that name."""
     spec = subject.make_spec()
+    if shares:
+        virtiofsd = find_virtiofsd()
+        assert virtiofsd is not None, "the tests need virtiofsd"
+        spec = attrs.evolve(spec, shares=tuple(shares), share_server=str(virtiofsd))
     async with (
         subject.open_engine() as engine,
         engine.launch(spec, directory=directory or subject.make_directory(), detached=detached) as vm,
@@ -214,7 +222,14 @@ async def _set_up(vm: Vm, spec: InstanceSpec, hostname: str) -> GuestSession:
         disks = [Disk(serial=disk.serial, read_only=disk.read_only) for disk in spec.disks[1:]]
         await session.init_guest(unix_time_ns=NOW_NS, entropy=bytes(64), disks=disks)
         await session.init_container(
-            image_disk="image", scratch_disk="scratch", hostname=hostname, machine_id=TEMPLATE_ID
+            image_disk="image",
+            scratch_disk="scratch",
+            hostname=hostname,
+            machine_id=TEMPLATE_ID,
+            volumes=[
+                Volume(name=share.name, target=f"/{share.name}".encode(), read_only=share.read_only)
+                for share in spec.shares
+            ],
         )
         return session
 

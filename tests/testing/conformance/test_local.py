@@ -7,11 +7,9 @@ from pathlib import Path
 import pytest
 import trio
 
-from boxlite.vmm.engine import can_save
 from tests.testing.conformance.clones import (
     CLONES,
     a_damaged_snapshot_is_an_error,
-    an_engine_that_cannot_save_says_so,
     what_was_not_saved_leaves_nothing,
 )
 from tests.testing.conformance.commands import COMMANDS
@@ -56,10 +54,6 @@ async def test_life(behaviour: EngineBehaviour, kind: VmmKind, home: Path, socke
 
 async def test_clones(kind: VmmKind, home: Path, sockets: Path, tmp_path: Path) -> None:
     """All of them over one template; each failure comes out."""
-    if not can_save(kind):
-        async with open_local(kind, home, tmp_path, sockets) as subject:
-            await an_engine_that_cannot_save_says_so(subject)
-        return
     failures = []
     with trio.fail_after(LIMIT):
         async with open_local(kind, home, tmp_path, sockets) as subject, subject.open_engine() as engine:

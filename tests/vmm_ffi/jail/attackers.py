@@ -25,6 +25,7 @@ from vmm_ffi.spec import (
     Exited,
     InstanceSpec,
     JailSpec,
+    MemoryFile,
     PortSpec,
     Spawn,
     Spawned,
@@ -73,8 +74,13 @@ class Prison:
     def sockets(self) -> Path:
         return self.path / "sockets" / "mine"
 
-    def attack(self, jail: JailSpec | None, attacks: Attacks, key: int = 1) -> tuple[Outcomes, int]:
-        """What each attack came to, as far as the attacker lived to say so, and the status of its end."""
+    def attack(
+        self, jail: JailSpec | None, attacks: Attacks, key: int = 1, saves: Path | None = None
+    ) -> tuple[Outcomes, int]:
+        """What each attack came to, as far as the attacker lived to say so, and the status of its end.
+
+        With `saves`, the machine is one that is to be saved, in this directory.
+        """
         spec = InstanceSpec(
             box_id="mine",
             kind=self.kind,
@@ -83,6 +89,8 @@ class Prison:
             ports=(PortSpec(AGENT_PORT, str(self.sockets / "agent"), served=self.kind is VmmKind.KRUN),),
             kernel_args=(json.dumps(attacks).encode().hex(),),
             jail=jail,
+            memory_file=None if saves is None else MemoryFile(str(saves.with_name("memory")), shared=True),
+            state_directory=None if saves is None else str(saves),
         )
         read_end, write_end = os.pipe()
         with open(read_end, "rb") as console:

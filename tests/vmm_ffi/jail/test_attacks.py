@@ -192,6 +192,34 @@ def test_the_directory_of_its_sockets_is_the_one_in_which_libkrun_makes_some(pri
     (prison.sockets / "agent").unlink()
 
 
+def test_a_machine_that_is_to_be_saved_makes_files_in_one_directory_more(prison: Prison) -> None:
+    """Of libkrun; QEMU has a file for its memory, and makes none."""
+    if prison.kind is VmmKind.QEMU:
+        return
+    saves = prison.disk.with_name("memory.saving")
+    saves.mkdir(mode=0o700)
+    os.chown(saves, prison.path.stat().st_uid, -1)
+    attacks: Attacks = {
+        "create": str(saves / "memory.bin"),
+        "folder": str(saves / "saved"),
+        "create beside": str(prison.disk.with_name("file")),
+        "create in home": str(prison.path / "file"),
+        "create device": "/dev/file",
+        "read other box": str(prison.others_disk),
+        "write base": str(prison.base),
+        "mount": None,
+        "namespace": None,
+    }
+    try:
+        found, _ = prison.attack(jail_of(prison), attacks, saves=saves)
+        assert sorted(path.name for path in saves.iterdir()) == ["memory.bin", "saved"]
+    finally:
+        shutil.rmtree(saves)
+    assert (found.pop("create"), found.pop("folder")) == (None, None)
+    assert found.pop("write base") in ("EACCES", "EROFS")
+    assert set(found.values()) <= {"EROFS", "ENOENT", "ENOSYS", "EPERM"}, found
+
+
 def test_no_process_and_no_network_of_the_host_is_there(prison: Prison, victims: Victims) -> None:
     """By namespaces alone, without a filter that would refuse the calls."""
     attacks = {

@@ -13,7 +13,7 @@ from tests.vmm_ffi.specs import instances
 from vmm_ffi.jail import view as jail_view
 from vmm_ffi.jail.bubblewrap import child_of, command_line, status_of
 from vmm_ffi.jail.view import Access, Mount, view
-from vmm_ffi.spec import DiskSpec, InstanceSpec, PortSpec, VmmKind
+from vmm_ffi.spec import DiskSpec, InstanceSpec, MemoryFile, PortSpec, VmmKind
 from vmm_ffi.vmm import Needs
 
 SPEC = InstanceSpec(box_id="box", kind=VmmKind.QEMU, kernel="/kernel", disks=(DiskSpec("/root", "root"),))
@@ -43,7 +43,7 @@ def test_a_signal_is_told_as_shells_do_and_understood(number: int) -> None:
 def test_whatever_a_specification_names_is_seen_and_only_its_own_files_can_be_written(spec: InstanceSpec) -> None:
     mounts = {mount.path: mount for mount in view(spec, Needs(("/usr/bin/program", spec.kernel)))}
     files = {disk.path for disk in spec.disks if not disk.read_only}
-    memory = set() if spec.memory_file is None else {spec.memory_file.path}
+    memory = set() if spec.memory_file is None else {spec.memory_file.path, spec.state_directory}
     writable = {path for path, mount in mounts.items() if mount.access is Access.WRITE}
     served = {os.path.dirname(port.path) for port in spec.ports if port.served}
     assert writable <= files | memory | served
@@ -60,6 +60,15 @@ def test_the_directory_in_which_a_machine_makes_a_socket_is_its_own_to_write() -
     ports = (PortSpec(2, "/run/box/there"), PortSpec(1, "/run/box/here", served=True))
     assert Mount("/run/box", Access.WRITE, own=True) in view(attrs.evolve(SPEC, ports=ports), Needs(()))
     assert Mount("/run/box", Access.READ) in view(attrs.evolve(SPEC, ports=ports[:1]), Needs(()))
+
+
+def test_libkrun_writes_where_it_saves_and_never_to_what_it_is_restored_from() -> None:
+    krun = attrs.evolve(SPEC, kind=VmmKind.KRUN, state_directory="/home/t/memory.saving")
+    saves = attrs.evolve(krun, memory_file=MemoryFile("/home/t/memory", shared=True))
+    restored = attrs.evolve(krun, memory_file=MemoryFile("/home/t/memory", shared=False), incoming=True)
+    assert Mount("/home/t/memory.saving", Access.WRITE, own=True) in view(saves, Needs(()))
+    assert "/home/t/memory" not in {mount.path for mount in view(saves, Needs(()))}
+    assert Mount("/home/t/memory", Access.READ, shared=True) in view(restored, Needs(()))
 
 
 @pytest.mark.parametrize(("target", "shown"), [("usr/bin", "/usr/bin/x"), ("/usr/bin", "/usr/bin/x")])

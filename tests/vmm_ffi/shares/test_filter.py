@@ -119,3 +119,54 @@ def test_programs_are_made_of_whole_instructions_and_end_by_allowing() -> None:
         code = seccomp.program(squash=squash)
         assert len(code) % 8 == 0
         assert code[-8:] == bytes([0x06, 0, 0, 0]) + (0x7FFF0000).to_bytes(4, "little")
+
+
+RELAY = """
+import json, os, socket, subprocess, sys, mmap
+from vmm_ffi.child import forget_the_host
+from vmm_ffi.shares import filter as seccomp
+
+file = os.open(sys.argv[1], os.O_RDWR)
+ours, theirs = socket.socketpair()
+forget_the_host()
+seccomp.install_relay()
+said = {}
+for expression in json.loads(sys.argv[2]):
+    try:
+        eval(expression)
+        said[expression] = "done"
+    except OSError as error:
+        said[expression] = error.strerror
+os.write(1, json.dumps(said).encode())
+os._exit(0)
+"""
+
+
+def test_a_relay_can_use_what_it_has_and_come_by_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("text")
+    allowed = ["ours.send(b'x')", "theirs.recv(1)", "os.read(file, 1)", "bytearray(64 << 20)", "mmap.mmap(-1, 4096)"]
+    refused = [
+        "os.open('/etc/passwd', os.O_RDONLY)",
+        "os.listdir('/')",
+        "os.stat('/')",
+        "os.unlink('file')",
+        "socket.socket(socket.AF_UNIX)",
+        "socket.socket(socket.AF_INET)",
+        "os.fork()",
+        "os.posix_spawn('/bin/true', ['true'], {})",
+        "os.execv('/bin/true', ['true'])",
+        "os.kill(1, 0)",
+        "os.kill(os.getppid(), 9)",
+        "os.setuid(0)",
+        "os.chroot('/')",
+        "os.memfd_create('x')",
+        "os.pidfd_open(1)",
+        "mmap.mmap(file, 4)",
+        "mmap.mmap(-1, 4096, prot=mmap.PROT_READ | mmap.PROT_EXEC)",
+        "os.fchmod(file, 0o4777)",
+        "os.ftruncate(file, 0)",
+    ]
+    arguments = [str(tmp_path / "file"), json.dumps(allowed + refused)]
+    done = subprocess.run([sys.executable, "-c", RELAY, *arguments], capture_output=True, text=True, check=True)
+    said = json.loads(done.stdout)
+    assert said == dict.fromkeys(allowed, "done") | dict.fromkeys(refused, "Operation not permitted")

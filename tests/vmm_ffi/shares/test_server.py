@@ -13,7 +13,7 @@ from boxlite.vmm.process import VmExit
 from boxlite.vmm.zygote import open_zygote
 from tests.vmm.processes import alive, children, until
 from tests.vmm_ffi.test_keeper import SPEC
-from vmm_ffi.shares.server import HANGUP_SECONDS, arguments, grace
+from vmm_ffi.shares.server import HANGUP_SECONDS, ServerEnd, arguments
 from vmm_ffi.spec import InstanceSpec, ShareSpec
 
 
@@ -33,7 +33,7 @@ async def test_a_machine_that_has_hung_up_ends_by_itself(spec: InstanceSpec, tmp
     spec = attrs.evolve(spec, share_server="/bin/true", program=script(tmp_path / "machine", "sleep 0.5; exit 7"))
     async with open_zygote() as zygote:
         assert await (await zygote.spawn(spec)).wait() == VmExit(code=7)
-    assert grace(0) == HANGUP_SECONDS
+    assert ServerEnd(0).grace == HANGUP_SECONDS
 
 
 async def test_a_machine_whose_server_fails_is_killed_at_once(spec: InstanceSpec, tmp_path: Path) -> None:
