@@ -14,8 +14,9 @@ from benchmarks.peers.figures import EXECUTIONS, STREAM, Clock, Stream
 from boxlite.runtime.layout import Home, find_home
 
 
-async def main(layout: str, home: str, start: str) -> None:
+async def main(*arguments: str) -> None:
     """Measures with the best engine of where it runs. Boxes are restored; with the start "boot", they boot."""
+    layout, home, start = arguments
     # The guest's root and the kernel are made once a host: others bring theirs with them, made.
     there, here = find_home(None), Home(Path(home))
     shutil.copytree(there.builtin, here.builtin)
