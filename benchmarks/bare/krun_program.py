@@ -20,7 +20,7 @@ _LOG_ERRORS, _LOG_STYLE_NEVER, _LOG_WITHOUT_ENVIRONMENT = 1, 2, 1
 _IMPLICIT = ("krun_disable_implicit_console", "krun_disable_implicit_vsock")
 """Of versions that have these devices unless they are told otherwise."""
 _MEMORY_IN_A_FILE = "SMOLVM_FORKABLE"
-"""Keeps the memory in a file without a name. Without it, what was saved is mapped shared, and written to."""
+"""Keeps the memory in a file without a name, as a machine that is saved or restored has to have it."""
 
 
 def enter(description: Description) -> NoReturn:
