@@ -133,7 +133,7 @@ def _processor(spec: InstanceSpec) -> list[str]:
         # Without SVM the kernel does not set KVM up in the guest, which would be of no use and take time. With it, five
         # levels of page tables are one more than the emulated nested paging walks. Without the "enhanced" string
         # instructions the kernel copies eight bytes at a time, which in software is as many times faster.
-        model = f"max,{'la57=off,svm=on' if spec.nested else 'svm=off'},erms=off,fsrm=off"
+        model = f"max,{'la57=off,svm=on,avx2=off' if spec.nested else 'svm=off'},erms=off,fsrm=off"
     return ["-accel", accelerator, "-cpu", model, "-smp", str(spec.cpus)]
 
 

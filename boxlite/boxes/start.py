@@ -55,8 +55,8 @@ class Start:
 
     async def begin(self, closing: AsyncExitStack) -> tuple[Vm, GuestSession]:
         """A machine that takes commands; closing the stack ends it. Raises as `boxlite.boxes.boot.boot` does."""
-        # Clones have a template's memory copy-on-write, and a machine with shares has its memory in common with their
-        # server.
+        # The container of a template is built, and has no volumes. Clones have its memory copy-on-write, too, and with
+        # QEMU a machine with shares has its memory in common with their server.
         if not self._spec.shares and not await self._services.storage.has_scratch(self._directory):
             template = await self._obtain()
             if template is not None:

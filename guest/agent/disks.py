@@ -6,7 +6,6 @@ import posix
 
 from guest.agent import syscalls
 from guest.agent.boot import read_argument
-from guest.agent.files import is_mount
 from guest.agent.syscalls import MountFlag
 
 DISKS = "/run/boxlite/disks"
@@ -45,14 +44,6 @@ def mount_disk(serial: str, *, read_only: bool) -> None:
             syscalls.mount(device, target, "ext4", flags, "noinit_itable")
     except OSError as error:
         raise DiskError(f"disk {serial} cannot be mounted as ext4: {error.strerror}") from None
-
-
-def unmount_disks() -> None:
-    """Writes every disk back and takes it out of use; raises OSError when one is still used."""
-    for name in posix.listdir(DISKS):
-        if is_mount(f"{DISKS}/{name}"):
-            syscalls.unmount(f"{DISKS}/{name}")
-    posix.sync()
 
 
 def _find(serial: str) -> str:

@@ -33,11 +33,6 @@ def is_directory(path: str) -> bool:
         return False
 
 
-def is_mount(path: str) -> bool:
-    """Whether a file system other than its parent directory's is mounted on this directory."""
-    return posix.stat(path).st_dev != posix.stat(f"{path}/..").st_dev
-
-
 def make_directories(path: str, mode: int = 0o777) -> None:
     """Makes a directory, with those above it, unless it is there; raises FileExistsError where something else is."""
     if is_directory(path):

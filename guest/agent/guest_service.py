@@ -34,7 +34,7 @@ if TYPE_CHECKING:
         def add_entropy(self, data: bytes) -> None: ...  # noqa: D102
         def get_ready(self) -> None: ...  # noqa: D102
         def mount_disk(self, serial: str, *, read_only: bool) -> None: ...  # noqa: D102
-        def unmount_disks(self) -> None: ...  # noqa: D102
+        def write_disks(self) -> None: ...  # noqa: D102
         def set_network_addresses(self, address: bytes) -> None: ...  # noqa: D102
 
     class Container(Protocol):
@@ -142,6 +142,6 @@ class GuestService:
             await self._container.stop(message.grace_ms / 1000)
         except TimeoutError:
             posix.write(2, b"boxlite: the container does not end; powering off all the same\n")
-        self._machine.unmount_disks()
+        self._machine.write_disks()
         self.stopped.set()
         return ShutdownReply()

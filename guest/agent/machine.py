@@ -11,7 +11,7 @@ import time
 
 from guest.agent import syscalls
 from guest.agent.boot import read_argument
-from guest.agent.disks import DISKS, DiskError, mount_disk, unmount_disks
+from guest.agent.disks import DISKS, DiskError, mount_disk
 from guest.agent.files import make_directories
 from guest.agent.identity import find_interfaces, set_network_addresses
 from guest.agent.pipes import null_device
@@ -128,12 +128,13 @@ class Machine:
         """See `guest.agent.disks.mount_disk`."""
         mount_disk(serial, read_only=read_only)
 
-    def unmount_disks(self) -> None:
-        """Writes the disks back. What cannot be unmounted is at least synchronised."""
-        try:
-            unmount_disks()
-        except OSError:
-            posix.sync()
+    def write_disks(self) -> None:
+        """Writes the disks back.
+
+        They stay mounted. Unmounting them here would take time, and nothing out of use: the container's launcher has
+        them in a namespace of its own.
+        """
+        posix.sync()
 
     def set_network_addresses(self, address: bytes) -> None:
         """See `guest.agent.identity.set_network_addresses`."""

@@ -96,6 +96,19 @@ async def test_a_guest_that_does_not_shut_down_is_switched_off(
     assert host.machines == ()
 
 
+async def test_a_guest_that_has_shut_down_is_not_waited_for(
+    runtime: Runtime, host: SimulatedHost, autojump_clock: MockClock
+) -> None:
+    """Its disks are written: how long it takes to switch itself off, if it does, is nobody's loss."""
+    box = await runtime.create(IMAGE)
+    await box.start()
+    host.faults.add(Fault(Stage.SHUTDOWN, FaultKind.LIE))
+    host.faults.add(Fault(Stage.POWER_BUTTON, FaultKind.HANG))
+    assert await took(lambda: box.stop(10)) < 1
+    assert host.machines == ()
+    assert (await box.status()).cause == "stopped as asked"
+
+
 @pytest.mark.parametrize("kind", [FaultKind.HANG, FaultKind.REFUSE, FaultKind.LIE])
 async def test_a_machine_without_a_power_button_is_killed(
     kind: FaultKind, runtime: Runtime, host: SimulatedHost, autojump_clock: MockClock

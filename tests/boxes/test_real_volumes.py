@@ -122,11 +122,11 @@ async def test_a_detached_box_keeps_its_volumes(
     volumes = [Volume(host / "rw", "/rw"), Volume(host / "ro", "/ro", read_only=True)]
     with trio.fail_after(LIMIT):
         try:
-            async with boxlite.open_runtime(home=own_home, engine=kind.value) as runtime:
+            async with boxlite.open_runtime(home=own_home, engine=kind.value, jail="maximum") as runtime:
                 box = await runtime.create("builtin/python", name="kept", disk_mib=64, volumes=volumes, detached=True)
                 assert (await output(box, "cat /rw/file"))[0] == "rw\n"
             (machine,) = machines(sockets)
-            async with boxlite.open_runtime(home=own_home, engine=kind.value) as runtime:
+            async with boxlite.open_runtime(home=own_home, engine=kind.value, jail="maximum") as runtime:
                 box = await runtime.get("kept")
                 assert (await output(box, "cat /ro/file; echo more >>/rw/file; echo x >/ro/file"))[0] == "ro\n"
                 assert (host / "rw/file").read_text() == "rw\nmore\n"

@@ -183,7 +183,7 @@ def test_in_software_a_machine_boots_on_a_busy_host_sleeps_long_and_translates_a
 def test_a_guest_runs_guests_of_its_own_only_where_that_was_asked_for() -> None:
     nested = attrs.evolve(SPEC, nested=True, parallel_cpus=True)
     strings = {"erms": "off", "fsrm": "off"}
-    assert options(command_line(nested), "-cpu") == [{"": "max", "la57": "off", "svm": "on", **strings}]
+    assert options(command_line(nested), "-cpu") == [{"": "max", "la57": "off", "svm": "on", "avx2": "off", **strings}]
     assert options(command_line(nested), "-accel") == [{"": "tcg", "thread": "single"}]
     assert "kvm_amd.nested=0" in kernel_arguments(nested)
     assert options(command_line(SPEC), "-cpu") == [{"": "max", "svm": "off", **strings}]

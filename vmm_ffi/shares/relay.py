@@ -148,7 +148,7 @@ class Relay:
 
     def _take(self) -> None:
         for answer in self._ring.take():
-            self._answers += answer
+            self._answers += self._requests.bound(answer)
         self._send()
 
     def _send(self) -> None:

@@ -9,13 +9,17 @@ from __future__ import annotations
 import struct
 from typing import Final, final
 
-LARGEST: Final = (128 + 4) * 1024
-"""Of a request and of an answer: 128 KiB of data, and what is before them.
+MOST_DATA: Final = 128 * 1024
+"""What the kernel sends and wants at once, as long as it is not offered more (FUSE_MAX_PAGES, max_write)."""
 
-That is what the kernel sends and wants at once, as long as it is not offered more (FUSE_MAX_PAGES)."""
+LARGEST: Final = MOST_DATA + 4 * 1024
+"""Of a request and of an answer: the data, and what is before them."""
 
 _HEAD = struct.Struct("<II")
 """The first fields of struct fuse_in_header: the length of all, and what is asked for."""
+
+_NUMBER_AT = 8
+"""Of a request and of its answer, by which they belong together."""
 
 _HEADER_SIZE = 40
 
@@ -26,6 +30,7 @@ _READ, _INIT, _INTERRUPT = 15, 26, 36
 _READ_SIZE_AT = _HEADER_SIZE + 16
 _INIT_FLAGS_AT = _HEADER_SIZE + 12
 _MAX_PAGES = 1 << 22
+_MAX_WRITE_AT = ANSWER_HEADER_SIZE + 20  # struct fuse_init_out
 
 
 class BadRequest(Exception):
@@ -38,6 +43,8 @@ class Requests:
 
     def __init__(self) -> None:
         self._received = bytearray()
+        self._greetings: set[bytes] = set()
+        """The numbers of what asks how the two will speak with each other, and is not answered yet."""
 
     def feed(self, data: bytes | memoryview) -> None:
         """More of the stream has come."""
@@ -60,8 +67,25 @@ class Requests:
                 continue
             if kind == _INIT:
                 _offer_no_more(request)
+                self._greetings.add(_number(request))
             return bytes(request)
         return None
+
+    def bound(self, answer: bytes) -> bytes:
+        """An answer of the server's as the guest is to have it: some servers offer more than was asked for."""
+        if _number(answer) not in self._greetings:
+            return answer
+        self._greetings.remove(_number(answer))
+        if len(answer) < _MAX_WRITE_AT + 4:
+            return answer
+        (most,) = struct.unpack_from("<I", answer, _MAX_WRITE_AT)
+        bounded = bytearray(answer)
+        struct.pack_into("<I", bounded, _MAX_WRITE_AT, min(most, MOST_DATA))
+        return bytes(bounded)
+
+
+def _number(message: bytes | bytearray) -> bytes:
+    return bytes(message[_NUMBER_AT : _NUMBER_AT + 8])
 
 
 def room_for_answer(request: bytes) -> int:

@@ -54,6 +54,8 @@ def hand_over(server: socket.socket, memory: int, kick: int, call: int) -> None:
     _say(server, _SET_CALL, struct.pack("<Q", QUEUE), call)
     _say(server, _SET_KICK, struct.pack("<Q", QUEUE), kick)
     _say(server, _SET_ENABLED, struct.pack("<II", QUEUE, 1))
+    # When it answers, it has done all that. What it is told of by an eventfd before, some servers forget.
+    _ask(server, _GET_FEATURES)
 
 
 def _say(server: socket.socket, kind: int, payload: bytes = b"", descriptor: int | None = None) -> None:

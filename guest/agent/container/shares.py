@@ -68,6 +68,8 @@ def _carry(kernel: int, host: _socket.socket) -> NoReturn:
     try:
         _keep_only(kernel, host.fileno())
         carry(kernel, host)
+    except ConnectionError:
+        pass  # As if it had hung up: the machine is about to end.
     except Exception as error:
         posix.write(2, f"boxlite: volumes: {error!r}\n".encode(errors="backslashreplace"))
     finally:
@@ -85,7 +87,10 @@ def _keep_only(*descriptors: int) -> None:
 
 
 def carry(kernel: int, host: _socket.socket) -> None:
-    """Returns when the file system is unmounted, or the host has hung up. `kernel` does not block. Raises OSError."""
+    """Returns when the file system is unmounted, or the host has hung up. `kernel` does not block.
+
+    Raises ConnectionError where the host has hung up on a request, and OSError.
+    """
     # In this process alone; the container's processes stay small.
     import select
 
@@ -142,8 +147,6 @@ def _receive(host: _socket.socket, chunk: memoryview) -> int:
         return host.recv_into(chunk)
     except BlockingIOError:
         return -1
-    except ConnectionResetError:
-        return 0
 
 
 def _answer(kernel: int, answers: bytearray) -> None:

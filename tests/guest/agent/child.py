@@ -28,8 +28,8 @@ class Machine:
     def mount_disk(self, serial: str, *, read_only: bool) -> None:
         self._note(f"mount_disk {serial} {read_only}")
 
-    def unmount_disks(self) -> None:
-        self._note("unmount_disks")
+    def write_disks(self) -> None:
+        self._note("write_disks")
 
     def set_network_addresses(self, address: bytes) -> None:
         self._note(f"set_network_addresses {address.hex()}")

@@ -29,12 +29,6 @@ def test_what_is_there_and_what_is_a_directory(tmp_path: Path) -> None:
         assert files.is_directory(path) == os.path.isdir(path), name
 
 
-def test_mounts_are_told_from_directories(tmp_path: Path) -> None:
-    assert files.is_mount("/proc")
-    assert not files.is_mount("/proc/self")
-    assert not files.is_mount(str(tmp_path))
-
-
 def test_directories_are_made_with_those_above(tmp_path: Path) -> None:
     wanted = tmp_path / "a" / "b" / "c"
     files.make_directories(str(wanted), 0o700)

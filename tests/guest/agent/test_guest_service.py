@@ -29,8 +29,8 @@ class Machine:
     def mount_disk(self, serial: str, *, read_only: bool) -> None:
         self._note("mount_disk", serial, read_only)
 
-    def unmount_disks(self) -> None:
-        self._note("unmount_disks")
+    def write_disks(self) -> None:
+        self._note("write_disks")
 
     def set_network_addresses(self, address: bytes) -> None:
         self._note("set_network_addresses", address)
@@ -173,7 +173,7 @@ def test_shutdown_writes_the_disks_back_after_the_container_and_before_the_reply
         service = GuestService(machine, Container(machine, error))
         assert not service.stopped.is_set()
         await service.shutdown(ShutdownRequest(grace_ms=1500))
-        assert machine.calls == [("stop", 1.5), ("unmount_disks",)]
+        assert machine.calls == [("stop", 1.5), ("write_disks",)]
         assert service.stopped.is_set()
 
     run(scenario())

@@ -152,7 +152,7 @@ def test_shutdown_gives_time_to_end_and_answers_before_the_agent_does(image: Pat
             run = await following
             assert run.stdout == b"ready\nbye\n"
             assert run.exited.exit_code == 0
-            assert rig.machine_calls == ["unmount_disks"]
+            assert rig.machine_calls == ["write_disks"]
             host.close()
             await rig.ended()
 

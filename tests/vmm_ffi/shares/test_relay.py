@@ -161,9 +161,9 @@ def test_a_hostile_kernel_gets_no_more_than_what_was_given(served: Served, host:
     (host / "secret").write_text("secret")
     (host / "rw/link").symlink_to(host / "secret")
     writable, read_only = guest.look_up(ROOT, b"v0"), guest.look_up(ROOT, b"v1")
-    # Names are names of what is in a directory, and the tree of shares has nothing above it.
-    for name in (b"../secret", b"/etc/passwd", b"v0/file"):
-        assert refused(guest.look_up, ROOT, name) == "EINVAL"
+    # Some servers take names for paths. The tree of shares has nothing above it, and is all that there is.
+    for name in (b"../secret", b"../../../../secret", b"/etc/passwd", str(host / "secret").encode()):
+        assert refused(guest.look_up, ROOT, name) in ("EINVAL", "ENOENT")
     root = guest.inode(ROOT)
     assert guest.inode(guest.look_up(ROOT, b"..")) == root
     assert guest.inode(guest.look_up(writable, b"..")) == root
@@ -193,7 +193,9 @@ def test_much_is_read_and_written_as_it_is(served: Served, host: Path) -> None:
     assert (host / "rw/file").read_bytes() == 8 * data
     for size in (0, 1, 4096, len(data)):
         assert guest.read(file, handle, size) == data[:size]
-    assert refused(guest.read, file, handle, 2**32 - 1) == "E2BIG"
+    # Of more, what there is room for, or nothing.
+    guest.send(READ, file, struct.pack("<QQIIQII", handle, 0, 2**32 - 1, 0, 0, 0, 0))
+    assert len(guest.answer()[2]) < LARGEST
     asked = {guest.send(GETATTR, file, bytes(16)) for _ in range(200)}
     assert {guest.answer()[0] for _ in range(200)} == asked
 
@@ -240,9 +242,9 @@ def test_what_is_no_request_ends_it_and_is_told(served: Served, stream: bytes, c
 
 
 def test_any_request_of_a_right_length_is_virtiofsd_s_to_judge(served: Served) -> None:
-    for kind in (0, READ, WRITE, 47, 99, 2**32 - 1):
-        served.guest.send(kind, 2**63)
-        served.guest.send(kind, ROOT, b"\xff" * 3000)
+    for kind in (0, READ, WRITE, 99, 2**32 - 1):
+        for node in (ROOT, 2**63):
+            served.guest.send(kind, node, b"\xff" * 3000)
     # What has no answer is in nobody's way.
     served.guest.send(FORGET, ROOT, bytes(8))
     file = served.guest.send(GETATTR, ROOT, bytes(16))

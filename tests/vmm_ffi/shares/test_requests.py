@@ -79,6 +79,31 @@ def test_the_kernel_is_not_asked_for_more_at_once_than_there_is_room_for(flags: 
     assert taken(splitter) == [hello(flags & ~MAX_PAGES), request(INIT)]
 
 
+@given(st.integers(0, 2**32 - 1), st.integers(0, 2**32 - 1))
+def test_nor_is_it_offered_more(most: int, flags: int) -> None:
+    """Only what answers that question is changed, and once, since numbers come again."""
+    splitter = Requests()
+    splitter.feed(request(INIT, struct.pack("<IIII", 7, 36, 131072, flags)))
+    taken(splitter)
+    rest = struct.pack("<IIIIHH", 7, 36, 131072, flags, 12, 9)
+
+    def offer(number: int, most: int) -> bytes:
+        return struct.pack("<IiQ", 80, 0, number) + rest + struct.pack("<I", most) + bytes(40)
+
+    assert splitter.bound(offer(8, most)) == offer(8, most)
+    assert splitter.bound(offer(7, most)) == offer(7, min(most, 128 * 1024))
+    assert splitter.bound(offer(7, most)) == offer(7, most)
+
+
+@given(st.integers(1, 3), st.binary(min_size=16, max_size=40))
+def test_an_answer_that_is_too_short_for_an_offer_stays_as_it_is(count: int, answer: bytes) -> None:
+    splitter = Requests()
+    splitter.feed(request(INIT)[:8] + answer[8:16] + request(INIT)[16:])
+    taken(splitter)
+    for _ in range(count):
+        assert splitter.bound(answer[:36]) == answer[:36]
+
+
 @given(st.integers(0, 2**32 - 1))
 def test_what_is_read_has_just_the_room_that_it_needs(size: int) -> None:
     """virtiofsd fills what it is given."""

@@ -38,14 +38,14 @@ def handed_over(replies: bytes) -> bytes:
 
 
 def test_the_server_gets_one_queue_and_all_that_it_takes_to_begin() -> None:
-    heard, kinds = handed_over(reply(1, FEATURES) + reply(15, 0x8)), []
+    heard, kinds = handed_over(reply(1, FEATURES) + reply(15, 0x8) + reply(1, FEATURES)), []
     while heard:
         kind, flags, size = struct.unpack_from("<III", heard)
         assert flags == 1
         kinds.append(kind)
         heard = heard[12 + size :]
-    # Features and protocol, owner, memory, the queue's size, start, places, eventfds, and that it goes.
-    assert kinds == [1, 15, 16, 3, 2, 5, 8, 10, 9, 13, 12, 18]
+    # Features and protocol, owner, memory, the queue: its size, start, places, eventfds; that it goes, and if it does.
+    assert kinds == [1, 15, 16, 3, 2, 5, 8, 10, 9, 13, 12, 18, 1]
 
 
 @pytest.mark.parametrize(
@@ -54,6 +54,7 @@ def test_the_server_gets_one_queue_and_all_that_it_takes_to_begin() -> None:
         (b"", "it has hung up"),
         (reply(1, FEATURES), "it has hung up"),
         (reply(1, FEATURES)[:-1], "it has hung up"),
+        (reply(1, FEATURES) + reply(15, 0), "it has hung up"),
         (reply(1, 1 << 30), "it lacks the features 0x100000000 of vhost-user"),
         (reply(1, 1 << 32), "it lacks the features 0x40000000 of vhost-user"),
         (reply(2, FEATURES), "it answers 2 with 8 bytes to 1"),

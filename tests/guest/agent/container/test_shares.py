@@ -80,6 +80,17 @@ def test_a_host_that_does_not_read_is_waited_for_while_its_answers_are_taken() -
         assert not thread.is_alive()
 
 
+def test_a_host_that_is_gone_is_no_error_of_ours() -> None:
+    kernel, agent = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    host, line = socket.socketpair()
+    with kernel, agent, line:
+        agent.setblocking(False)
+        kernel.send(bytes(40))
+        host.close()
+        with pytest.raises(ConnectionError):
+            shares.carry(agent.fileno(), line)
+
+
 CHILD = """
 import json, mmap, os, socket, sys
 from concurrent.futures import ThreadPoolExecutor
