@@ -24,7 +24,7 @@ from lab.preparation import environment, prepare
 PEERS: Final = {"boxlite": "boxlite==0.10.8", "microsandbox": "microsandbox==0.7.11"}
 """Packages that are installed beside the environment, each in a folder of its own; they are in no extra."""
 
-NAMES: Final = ("ours", "libkrun", *PEERS, "smolmachines")
+NAMES: Final = ("ours", "ours-booted", "libkrun", *PEERS, "smolmachines")
 
 _PROGRAMS: Final = CHECKOUT / "benchmarks" / "peers"
 
@@ -42,7 +42,8 @@ def contestants(cache: Path) -> dict[str, Contestant]:
     """All that there are, by name."""
     layout, home = os.fspath(_image(cache)), "/tmp/home"
     found = [
-        Contestant("ours", ("python", "-m", "benchmarks.peers.ours", layout, home)),
+        Contestant("ours", ("python", "-m", "benchmarks.peers.ours", layout, home, "restore")),
+        Contestant("ours-booted", ("python", "-m", "benchmarks.peers.ours", layout, home, "boot")),
         Contestant("libkrun", ("python", "-m", "benchmarks.peers.bare_libkrun", layout, home)),
         *(_peer(cache, name, layout, home) for name in PEERS),
         Contestant("smolmachines", ("python", "-P", f"{_PROGRAMS}/smolmachines_peer.py", layout, home), _beside()),

@@ -1,7 +1,7 @@
 """What a guest asks of its shares, out of a stream of bytes: requests of FUSE (linux/fuse.h), one after the other.
 
 The guest is hostile. Nothing here believes more of it than a bounded length; what the requests are about is for the
-server to judge, which is made for hostile guests.
+server to judge, which is made for hostile guests. Two kinds are looked into, for how much may travel at once.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ class Requests:
 
     def __init__(self) -> None:
         self._received = bytearray()
-        self._greetings: set[bytes] = set()
-        """The numbers of what asks how the two will speak with each other, and is not answered yet."""
+        self._greeting: bytes | None = None
+        """The number of the last request that asks how the two will speak with each other, until it is answered."""
 
     def feed(self, data: bytes | memoryview) -> None:
         """More of the stream has come."""
@@ -67,15 +67,15 @@ class Requests:
                 continue
             if kind == _INIT:
                 _offer_no_more(request)
-                self._greetings.add(_number(request))
+                self._greeting = _number(request)
             return bytes(request)
         return None
 
     def bound(self, answer: bytes) -> bytes:
         """An answer of the server's as the guest is to have it: some servers offer more than was asked for."""
-        if _number(answer) not in self._greetings:
+        if _number(answer) != self._greeting:
             return answer
-        self._greetings.remove(_number(answer))
+        self._greeting = None
         if len(answer) < _MAX_WRITE_AT + 4:
             return answer
         (most,) = struct.unpack_from("<I", answer, _MAX_WRITE_AT)
