@@ -16,11 +16,6 @@ NAMES: Final = {VmmKind.QEMU: "QEMU", VmmKind.KRUN: "libkrun"}
 """What people call the programs."""
 
 
-def can_save(kind: VmmKind) -> bool:
-    """Whether bare machines of this engine are saved and restored here, and so boxes as well."""
-    return kind is not VmmKind.KRUN
-
-
 OpenReady: TypeAlias = Callable[[], AbstractAsyncContextManager[BareMachine]]
 """Opens one more machine whose script waits for a line; leaving the block ends it."""
 
@@ -51,6 +46,10 @@ async def open_bare_machine(parts: BareParts, work: Path) -> AsyncIterator[BareM
 
 async def make_ready_machines(parts: BareParts, work: Path) -> OpenReady:
     """What opens machines in the shortest way that the engine has: it restores them, or boots where it cannot."""
-    if can_save(parts.engine.kind):
-        return partial(qemu.restore_bare_machine, parts, work, await qemu.make_bare_snapshot(parts, work))
-    return partial(open_bare_machine, parts, work)
+    if not parts.engine.saves:
+        return partial(open_bare_machine, parts, work)
+    match parts.engine.kind:
+        case VmmKind.QEMU:
+            return partial(qemu.restore_bare_machine, parts, work, await qemu.make_bare_snapshot(parts, work))
+        case VmmKind.KRUN:
+            return partial(krun.restore_bare_machine, parts, work, await krun.make_bare_snapshot(parts, work))

@@ -1,18 +1,66 @@
-"""libkrun by hand: boots a bare machine."""
+"""libkrun by hand: boots a bare machine, saves it, and restores it."""
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 
+import attrs
 import trio
 
 from benchmarks.bare.guest import PORT
-from benchmarks.bare.krun_program import KERNEL_ARGUMENTS, Description, command_line
+from benchmarks.bare.krun_description import KERNEL_ARGUMENTS, Description, command_line
 from benchmarks.bare.machine import END_SECONDS, MEMORY_MIB, BareMachine, BareParts
 from vmm_ffi.spec import PortSpec
+
+_MAX_ANSWER = 4096
+
+
+@attrs.frozen
+class BareSnapshot:
+    """A machine that was saved while its script waited for a line."""
+
+    directory: Path
+
+
+@asynccontextmanager
+async def restore_bare_machine(parts: BareParts, work: Path, snapshot: BareSnapshot) -> AsyncIterator[BareMachine]:
+    """A copy of the saved machine, whose script waits for a line; leaving the block ends it."""
+    description = describe(parts, ())
+    description["saved"] = str(snapshot.directory)
+    async with _become(description, work) as machine:
+        yield machine
+
+
+async def make_bare_snapshot(parts: BareParts, work: Path) -> BareSnapshot:
+    """Boots a machine and saves it, after one `echo`: what an answer needs is in its memory."""
+    snapshot, commands = BareSnapshot(work / "bare.saved"), work / "bare.commands"
+    await trio.to_thread.run_sync(partial(shutil.rmtree, snapshot.directory, ignore_errors=True))
+    description = describe(parts, ())
+    description["commands"] = str(commands)
+    with ExitStack() as left:
+        left.callback(commands.unlink, missing_ok=True)
+        async with _become(description, work) as machine:
+            await machine.wait_ready()
+            await machine.ask("echo")
+            await save(commands, snapshot.directory)
+    return snapshot
+
+
+async def save(commands: Path, directory: Path) -> None:
+    """Tells libkrun to; the machine stands still from then on. Raises OSError where it was not saved."""
+    async with await trio.open_unix_socket(str(commands)) as stream:
+        await stream.send_all(b"SAVE %b\n" % os.fsencode(directory))
+        answer = await stream.receive_some(_MAX_ANSWER)
+    if not answer.startswith(b"OK "):
+        raise OSError(
+            f"libkrun did not save the bare machine: {answer.decode(errors='replace').strip() or 'it hung up'}"
+        )
 
 
 @asynccontextmanager
@@ -21,10 +69,20 @@ async def launch(parts: BareParts, work: Path, ports: Sequence[PortSpec] = ()) -
 
     See `benchmarks.bare.engines.launch`.
     """
+    with ExitStack() as left:
+        for port in ports:
+            if port.served:
+                left.callback(Path(port.path).unlink, missing_ok=True)
+        async with _become(describe(parts, ports), work) as machine:
+            yield machine
+
+
+@asynccontextmanager
+async def _become(description: Description, work: Path) -> AsyncIterator[BareMachine]:
     log = work / "bare.log"
     with log.open("ab") as output:
         process = await trio.lowlevel.open_process(
-            command_line(describe(parts, ports)), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=output
+            command_line(description), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=output
         )
     assert process.stdio is not None
     try:
@@ -34,9 +92,6 @@ async def launch(parts: BareParts, work: Path, ports: Sequence[PortSpec] = ()) -
         with trio.move_on_after(END_SECONDS, shield=True):
             await process.wait()
             await process.stdio.aclose()
-            for port in ports:
-                if port.served:
-                    await trio.Path(port.path).unlink(missing_ok=True)
 
 
 def describe(parts: BareParts, ports: Sequence[PortSpec]) -> Description:

@@ -1,43 +1,26 @@
-"""The program that becomes a bare machine of libkrun: `python -m benchmarks.bare.krun_program DESCRIPTION`.
+"""The program that becomes a bare machine of libkrun, see `benchmarks.bare.krun_description.command_line`.
 
-It has the standard library alone: nothing that takes time before the machine begins.
+It loads little, also of the standard library: nothing that takes time before the machine begins.
 """
 
 from __future__ import annotations
 
 import ctypes
-import json
 import os
-import sys
-from typing import Final, NoReturn, TypedDict
 
-KERNEL_ARGUMENTS: Final = "console=hvc0 root=/dev/vda ro init=/init reboot=k panic=-1 quiet no-kvmapf"
-"""Those of a box, less what its agent reads there."""
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+    from benchmarks.bare.krun_description import Description
 
 _ELF = 1
 _STDIN, _STDOUT, _STDERR = 0, 1, 2
 _LOG_ERRORS, _LOG_STYLE_NEVER, _LOG_WITHOUT_ENVIRONMENT = 1, 2, 1
 _IMPLICIT = ("krun_disable_implicit_console", "krun_disable_implicit_vsock")
 """Of versions that have these devices unless they are told otherwise."""
-
-
-class Description(TypedDict):
-    """A machine, as JSON. Its disks are read-only, the first one is its root."""
-
-    library: str
-    kernel: str
-    kernel_arguments: str
-    memory_mib: int
-    disks: list[str]
-    port: str
-    """The name of the port that leads to this program's standard input and output; the console goes to its errors."""
-    vsock: list[tuple[int, str, bool]]
-    """Number, path of the Unix socket, and whether libkrun listens there. Without any there is no such device."""
-
-
-def command_line(description: Description) -> list[str]:
-    """The program and its argument."""
-    return [sys.executable, "-m", __name__, json.dumps(description)]
+_MEMORY_IN_A_FILE = "SMOLVM_FORKABLE"
+"""Keeps the memory in a file without a name, as a machine that is saved or restored has to have it."""
 
 
 def enter(description: Description) -> NoReturn:
@@ -69,9 +52,13 @@ def enter(description: Description) -> NoReturn:
         call("krun_add_vsock", context, 0)
     for number, path, listens in description["vsock"]:
         call("krun_add_vsock_port2", context, number, os.fsencode(path), listens)
+    if {"commands", "saved"} & description.keys():
+        os.environ[_MEMORY_IN_A_FILE] = "1"
+    if "commands" in description:
+        call("krun_set_control_socket", context, os.fsencode(description["commands"]))
+    if "saved" in description:
+        saved = description["saved"]
+        call("krun_set_snapshot", context, os.fsencode(saved))
+        call("krun_set_snapshot_memory_fd", context, os.open(os.path.join(saved, "memory.bin"), os.O_RDONLY))
     call("krun_start_enter", context)
     raise SystemExit("krun_start_enter came back")
-
-
-if __name__ == "__main__":
-    enter(json.loads(sys.argv[1]))

@@ -11,7 +11,7 @@ from typing import Any, Final, TypeAlias
 import attrs
 
 import boxlite
-from benchmarks.bare.engines import NAMES, can_save
+from benchmarks.bare.engines import NAMES
 from benchmarks.bare.guest import ANSWERING, make_disk
 from benchmarks.bare.machine import BareParts
 from benchmarks.rows import Row
@@ -106,6 +106,11 @@ class Bench:
         return self.parts.engine.kind
 
     @property
+    def saves(self) -> bool:
+        """Whether machines are saved and restored here; where not, boxes and bare machines boot."""
+        return self.parts.engine.saves
+
+    @property
     def bare(self) -> str:
         """What the bare machines are called."""
         return f"bare {NAMES[self.kind]}"
@@ -117,8 +122,6 @@ class Bench:
 
     def open_runtime(self, **options: Any) -> AbstractAsyncContextManager[boxlite.Runtime]:
         """A runtime on that engine, with these options of `boxlite.open_runtime`."""
-        if not can_save(self.kind):
-            options |= {"templates_mib": 0}
         return boxlite.open_runtime(engine=self.kind, ephemeral=True, **options)
 
 

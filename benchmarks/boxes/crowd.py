@@ -20,7 +20,7 @@ from typing import TypeAlias
 import attrs
 import trio
 
-from benchmarks.bare.engines import can_save, make_ready_machines
+from benchmarks.bare.engines import make_ready_machines
 from benchmarks.boxes.bench import IMAGE, QUICK, Bench, make_bench
 from benchmarks.boxes.starts import check_restored, echo
 from benchmarks.processes import code_bytes, cpu_seconds, descendants, machines, private_bytes, resident_bytes
@@ -94,7 +94,7 @@ async def _open_ours(bench: Bench) -> AsyncIterator[Grow]:
         async def grow() -> None:
             box = await runtime.create(IMAGE)
             await echo(box)
-            if can_save(bench.kind):
+            if bench.saves:
                 check_restored(box.metrics().stage_seconds)
 
         # The end of an ephemeral runtime's block removes its boxes.

@@ -11,7 +11,7 @@ from typing import Final
 
 import trio
 
-from benchmarks.bare.engines import NAMES, can_save
+from benchmarks.bare.engines import NAMES
 from benchmarks.boxes.bench import MIB, Bench, Emit
 from benchmarks.boxes.crowd import Crowd
 from benchmarks.rows import Row
@@ -56,8 +56,8 @@ async def measure(bench: Bench, emit: Emit) -> None:
             continue
         largest = ours, bare, idle_seconds
         method = (
-            f"{count} creates at once until the first byte of the last one's echo, {_HOW[can_save(bench.kind)][0]}; "
-            f"the limit is as many bare machines {_HOW[can_save(bench.kind)][1]} at once"
+            f"{count} creates at once until the first byte of the last one's echo, {_HOW[bench.saves][0]}; "
+            f"the limit is as many bare machines {_HOW[bench.saves][1]} at once"
         )
         emit(Row(name_of(count), ours.seconds, "s", bare.seconds, 1, method))
     if largest is not None:
@@ -75,6 +75,8 @@ def _idle_rows(engine: VmmKind, ours: Crowd, bare: Crowd, seconds: float) -> lis
         return Row(name, figure(ours), unit, figure(bare), count, method)
 
     rollup = f"Private_Clean and Private_Dirty of its {NAMES[engine]} process"
+    if engine is VmmKind.KRUN:
+        rollup += ", and what of its memory no mapping shows"
     cpu = f"utime and stime over {seconds:g} s, percent of a core"
     return [
         row("idle_private_mib", "MiB", lambda crowd: median(crowd.private_bytes) / MIB, f"the median box's {rollup}"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import tempfile
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -25,8 +25,6 @@ from vmm_ffi.spec import VmmKind
 THE_LAB: Final = "in the nested lab"
 """How a description of the host begins that is no host at all, see docs/lab.md."""
 
-_NO_TEMPLATES: Final = "libkrun saves and restores no machines, so there are no templates on it"
-
 
 @attrs.frozen
 class Section:
@@ -36,8 +34,8 @@ class Section:
     rows: tuple[str, ...]
     """Those that it must give; it may give more."""
     measure: Callable[[Bench, Emit], Awaitable[None]]
-    left_out: Mapping[VmmKind, str] = attrs.field(factory=dict)
-    """The engines that have nothing of the kind, and why."""
+    left_out: Callable[[Bench], str | None] = lambda bench: None
+    """Why there is nothing of the kind where the boxes run."""
 
 
 def sections(effort: Effort) -> tuple[Section, ...]:
@@ -45,7 +43,7 @@ def sections(effort: Effort) -> tuple[Section, ...]:
     return (
         Section("host", ("host_processors",), _describe_host),
         Section("exec", commands.ROWS, commands.measure),
-        Section("restore", starts.RESTORE_ROWS, starts.measure_restore, {VmmKind.KRUN: _NO_TEMPLATES}),
+        Section("restore", starts.RESTORE_ROWS, starts.measure_restore, _why_no_templates),
         Section("pool", starts.POOL_ROWS, starts.measure_pool),
         Section("ends", ends.ROWS, ends.measure),
         Section("cold", starts.COLD_ROWS, starts.measure_cold),
@@ -72,13 +70,17 @@ async def measure(
         bench = await make_bench(effort, Path(directory), engine)
         say(f"engine {bench.kind}: {bench.parts.engine.reason}")
         for section in chosen:
-            if bench.kind in section.left_out:
-                measured = [Row.left_out(name, section.left_out[bench.kind]) for name in section.rows]
+            if reason := section.left_out(bench):
+                measured = [Row.left_out(name, reason) for name in section.rows]
             else:
                 say(f"{section.name} ...")
                 measured = await guard(section.rows, partial(section.measure, bench), effort.section_seconds)
             rows += [row for row in measured if not only or {row.name, section.name} & set(only)]
     return rows
+
+
+def _why_no_templates(bench: Bench) -> str | None:
+    return None if bench.saves else f"this {NAMES[bench.kind]} saves no machines, so boxes of it boot"
 
 
 def choose(every: tuple[Section, ...], only: Collection[str]) -> list[Section]:

@@ -69,7 +69,7 @@ async def measure_restore(bench: Bench, emit: Emit) -> None:
             check_restored(ours[-1].stages)
             bare.append(await _bare_restore(open_ready))
     method = (
-        "create, restore, first byte of echo's output; the limit is bare QEMU restored over QMP "
+        f"create, restore, first byte of echo's output; the limit is {bench.bare} restored by a script "
         "until its shell has answered a line by a forked echo"
     )
     seconds = [start.seconds for start in ours], [start.seconds for start in bare]

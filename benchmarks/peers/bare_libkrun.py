@@ -14,9 +14,8 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
-from benchmarks.bare import krun_program
 from benchmarks.bare.guest import ANSWERING, CHUNK, PORT, READY, make_disk
-from benchmarks.bare.krun_program import Description
+from benchmarks.bare.krun_description import KERNEL_ARGUMENTS, Description, command_line
 from benchmarks.peers import figures
 from benchmarks.peers.figures import EXECUTIONS, STREAM_BYTES, Clock, Stream
 
@@ -28,9 +27,7 @@ class Machine:
     """A machine that has said that it is ready."""
 
     def __init__(self, description: Description) -> None:
-        self.process = subprocess.Popen(
-            krun_program.command_line(description), stdin=subprocess.PIPE, stdout=subprocess.PIPE
-        )
+        self.process = subprocess.Popen(command_line(description), stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         while not (line := self.read_line()).endswith(READY):
             sys.stderr.buffer.write(line)
 
@@ -108,7 +105,7 @@ def main() -> None:
             Description(
                 library=library,
                 kernel=str(kernel),
-                kernel_arguments=krun_program.KERNEL_ARGUMENTS,
+                kernel_arguments=KERNEL_ARGUMENTS,
                 memory_mib=figures.MEMORY_MIB,
                 disks=[str(disk)],
                 port=PORT,

@@ -118,6 +118,17 @@ KRUN_AIMS: Final = (
         made_of=("cold_stage_spawn", "cold_stage_connect", "cold_stage_container", "cold_stage_echo"),
     ),
     Aim(
+        "From a template to the first output, in restores of bare libkrun",
+        "restore_first_output_p50",
+        2,
+        1.5,
+        Figure.RATIO,
+        made_of=(
+            *("restore_machine_work", "restore_host_work", "restore_stage_create", "restore_stage_spawn"),
+            *("restore_stage_connect", "restore_stage_restore", "restore_stage_echo"),
+        ),
+    ),
+    Aim(
         "From a pool to the first output, in answers of a bare shell",
         "pool_first_output_p50",
         2,

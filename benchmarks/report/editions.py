@@ -126,9 +126,9 @@ what does not: that weighs on commands and streams, which leave it often.
 """,
     aims=KRUN_AIMS,
     missed="What stops those that are missed, each beside its own limit.",
-    starts="booted, or taken from a pool, which boots some beforehand",
-    memory="Machines on libkrun share no memory: each has booted by itself.",
-    stages="The stages of a cold start",
+    starts="booted where there is no template, restored from one, or taken from a pool",
+    memory="Machines on libkrun share no memory: one that is restored has a copy of what was saved.",
+    stages="The stages of the starts",
     bare="bare libkrun",
 )
 

@@ -13,6 +13,7 @@ from click.testing import CliRunner
 from trio.testing import MockClock
 
 from benchmarks.__main__ import main
+from benchmarks.bare.engines import make_ready_machines
 from benchmarks.bare.machine import BareParts
 from benchmarks.boxes import crowds, plan
 from benchmarks.boxes.bench import FULL, LAB, QUICK, Bench, Effort, Emit
@@ -107,7 +108,7 @@ def test_the_command_refuses_a_name_that_nothing_has() -> None:
 async def test_what_an_engine_does_not_have_is_left_out_and_named(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """On libkrun there are no templates: nothing is measured in the place of a restore."""
+    """Nothing else is measured in its place."""
 
     async def make_bench(effort: Effort, work: Path, engine: VmmKind) -> Bench:
         parts = BareParts(attrs.evolve(ON_KRUN, kind=engine), tmp_path, ())
@@ -118,7 +119,9 @@ async def test_what_an_engine_does_not_have_is_left_out_and_named(
 
     monkeypatch.setattr(plan, "make_bench", make_bench)
     every = [
-        plan.Section("restore", ("two",), measured, {VmmKind.KRUN: "no templates"}),
+        plan.Section(
+            "restore", ("two",), measured, lambda bench: "no templates" if bench.kind is VmmKind.KRUN else None
+        ),
         plan.Section("exec", ("one",), measured),
     ]
     monkeypatch.setattr(plan, "sections", lambda effort: every)
@@ -131,17 +134,32 @@ async def test_what_an_engine_does_not_have_is_left_out_and_named(
     ]
 
 
-def test_on_libkrun_restores_alone_are_left_out() -> None:
-    (left_out,) = [section for section in sections(FULL) if VmmKind.KRUN in section.left_out]
-    assert left_out.name == "restore"
-    assert not any(VmmKind.QEMU in section.left_out for section in sections(FULL))
+def bench_of(work: Path, *, saves: bool, kind: VmmKind = VmmKind.KRUN) -> Bench:
+    engine = attrs.evolve(ON_KRUN, kind=kind, saves=saves)
+    return Bench(attrs.evolve(LAB, crowds=(2,)), BareParts(engine, work, ()), work, work)
+
+
+@pytest.mark.parametrize(("saves", "left_out"), [(False, ["restore"]), (True, [])])
+def test_where_libkrun_saves_no_machines_restores_alone_are_left_out(
+    saves: bool, left_out: list[str], tmp_path: Path
+) -> None:
+    """It is the library that can or cannot, not the engine."""
+    bench = bench_of(tmp_path, saves=saves)
+    assert [section.name for section in sections(FULL) if section.left_out(bench)] == left_out
+
+
+async def test_where_libkrun_saves_no_machines_bare_ones_boot_as_boxes_do(tmp_path: Path) -> None:
+    """None is booted to be saved, for which there is no library here."""
+    await make_ready_machines(bench_of(tmp_path, saves=False).parts, tmp_path)
+    assert not await trio.Path(tmp_path / "bare.log").exists()
 
 
 @pytest.mark.parametrize("kind", VmmKind)
+@pytest.mark.parametrize("saves", [True, False])
 async def test_a_crowd_tells_what_its_engine_has(
-    kind: VmmKind, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    kind: VmmKind, saves: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Machines of libkrun are booted, and share nothing; and KVM translates no code."""
+    """A libkrun that saves no machines boots each; and KVM translates no code."""
 
     async def measured(whose: str, engine: VmmKind, count: int, seconds: float) -> Crowd:
         assert engine is kind
@@ -149,13 +167,12 @@ async def test_a_crowd_tells_what_its_engine_has(
 
     monkeypatch.setattr(crowds, "_measure", measured)
     rows: list[Row] = []
-    parts = BareParts(attrs.evolve(ON_KRUN, kind=kind), tmp_path, ())
-    await crowds.measure(Bench(attrs.evolve(LAB, crowds=(2,)), parts, tmp_path, tmp_path), rows.append)
+    await crowds.measure(bench_of(tmp_path, saves=saves, kind=kind), rows.append)
     by_name = {row.name: row for row in rows}
     assert by_name.keys() == {"boxes_2_s", *crowds.IDLE_ROWS}
     boots = "each of which boots" in by_name["boxes_2_s"].method
     left_out = by_name["idle_code_mib"].method.startswith(LEFT_OUT)
-    assert (boots, left_out) == (kind is VmmKind.KRUN, kind is VmmKind.KRUN)
+    assert (boots, left_out) == (not saves, kind is VmmKind.KRUN)
 
 
 async def test_the_command_says_why_an_engine_cannot_be_measured(home: Path) -> None:

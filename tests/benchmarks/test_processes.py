@@ -19,6 +19,7 @@ from benchmarks.processes import (
     private_bytes,
     resident_bytes,
     running_seconds,
+    unmapped_bytes,
 )
 
 MIB = 1024 * 1024
@@ -29,6 +30,24 @@ def test_memory_that_a_process_writes_is_private_to_it() -> None:
     with mmap.mmap(-1, 32 * MIB, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as memory:
         memory.write(b"x" * 32 * MIB)
         assert 31 * MIB < private_bytes(os.getpid()) - before < 40 * MIB
+
+
+def test_memory_in_a_file_without_a_name_is_private_whether_it_is_mapped_or_not() -> None:
+    """A restored machine of libkrun has its memory so, and has mapped what it has touched of it."""
+    before, unmapped = private_bytes(os.getpid()), unmapped_bytes(os.getpid())
+    descriptor = os.memfd_create("memory")
+    try:
+        os.truncate(descriptor, 64 * MIB)
+        os.write(descriptor, b"x" * 8 * MIB)
+        assert unmapped_bytes(os.getpid()) - unmapped == 8 * MIB
+        assert 8 * MIB <= private_bytes(os.getpid()) - before < 16 * MIB
+        with mmap.mmap(descriptor, 64 * MIB) as memory:
+            assert memory[: 4 * MIB].count(b"x") == 4 * MIB
+            assert unmapped_bytes(os.getpid()) - unmapped <= 4 * MIB
+            assert 8 * MIB <= private_bytes(os.getpid()) - before < 16 * MIB
+    finally:
+        os.close(descriptor)
+    assert unmapped_bytes(os.getpid()) == unmapped
 
 
 def test_code_is_what_a_process_may_write_and_execute() -> None:
