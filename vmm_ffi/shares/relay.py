@@ -107,7 +107,7 @@ class Relay:
         waiting = -1
         while True:
             # One that sends without reading, or asks for more than the ring holds, waits.
-            ready = not self._more and len(self._answers) < _MOST_WAITING
+            ready = not self._more and not self._crowded
             wanted = (select.POLLIN if ready else 0) | (select.POLLOUT if self._answers else 0)
             if wanted != waiting:
                 poll.register(self._guest, wanted)
@@ -124,6 +124,11 @@ class Relay:
                     return
             self._put()
 
+    @property
+    def _crowded(self) -> bool:
+        """Whether so many answers wait that no more is asked."""
+        return len(self._answers) >= _MOST_WAITING
+
     def _receive(self) -> bool:
         """False where the guest has hung up."""
         try:
@@ -136,7 +141,8 @@ class Relay:
 
     def _put(self) -> None:
         given = False
-        while self._more and not self._ring.full:
+        # What has come asks for far more than it is long, so the answers that wait hold this up, too.
+        while self._more and not self._crowded and not self._ring.full:
             request = self._requests.next()
             if request is None:
                 self._more = False

@@ -225,6 +225,21 @@ def test_one_that_does_not_read_its_answers_waits_for_itself_alone(served: Serve
         assert guest.answer()[:2] == (2, 0)
 
 
+def test_many_large_answers_to_one_that_does_not_read_wait_in_the_host_s_files(served: Served, host: Path) -> None:
+    """A thousand requests and more come at once, and each may ask for a hundred kilobytes."""
+    guest, size, many = served.guest, 128 * 1024, 1000
+    (host / "rw/file").write_bytes(bytes(size))
+    file = guest.look_up(guest.look_up(ROOT, b"v0"), b"file")
+    handle = guest.open(file, os.O_RDONLY)
+    before = resident(served.server)
+    body = struct.pack("<QQIIQII", handle, 0, size, 0, 0, 0, 0)
+    guest.socket.sendall((struct.pack("<IIQQIIII", 40 + len(body), READ, 2, file, 0, 0, 1, 0) + body) * many)
+    select.select([], [], [], 0.5)
+    assert resident(served.server) - before < 16 << 20
+    for _ in range(many):
+        assert guest.answer() == (2, 0, bytes(size))
+
+
 @pytest.mark.parametrize(
     ("stream", "complaint"),
     [
