@@ -15,7 +15,7 @@ import attrs
 from vmm_ffi.krun_library import INSTALL
 from vmm_ffi.krun_package import package_of, version_of
 from vmm_ffi.krun_program import become
-from vmm_ffi.spec import InstanceSpec
+from vmm_ffi.spec import InstanceSpec, ShareSpec
 from vmm_ffi.vmm import Needs, Vmm, VmmError, VmmInstance
 
 _BASE = {"base": sys.base_prefix, "platbase": sys.base_exec_prefix}
@@ -50,11 +50,20 @@ class KrunInstance(VmmInstance):
         program = _START.format(
             folders=ascii(sorted({os.path.dirname(path) for path in _module_paths()})),
             # Without the types of its texts, which have another form than what they are equal to.
-            description=ascii(json.loads(json.dumps(self.spec.to_json()))),
+            description=ascii(json.loads(json.dumps(self._described.to_json()))),
             library=ascii(self.library),
             version=ascii(version_of(self.library)),
         )
         return [_python(), "-I", "-S", "-B", "-c", program]
+
+    @property
+    def _described(self) -> InstanceSpec:
+        """Without what is not the machine's to know, and could make the text longer than an argument may be (execve(2)).
+
+        That there are shares is enough: which they are, is between the guest and their server.
+        """
+        shares = (ShareSpec("shares", "/"),) if self.spec.shares else ()
+        return attrs.evolve(self.spec, shares=shares, share_server=None, jail=None)
 
     @property
     def needs(self) -> Needs:

@@ -333,6 +333,21 @@ def test_the_program_in_a_jail_is_told_the_same(spec: InstanceSpec) -> None:
     assert plain.calls == krun.calls
 
 
+def test_the_program_in_a_jail_is_not_told_which_volumes_there_are() -> None:
+    """All of them together are longer than one argument of a program may be (execve(2), MAX_ARG_STRLEN)."""
+    shares = tuple(ShareSpec(f"v{number}", "/" + "/".join(["\xe4" * 120] * 16)) for number in range(64))
+    spec = attrs.evolve(SPEC, shares=shares, share_server="/virtiofsd", share_socket="/run/fs")
+    program = KrunInstance(spec, "/libkrun.so").command[-1]
+    assert "xe4" not in program
+    assert len(program) < 4096
+    told: list[object] = []
+    exec(program.splitlines()[-1], {"main": lambda *arguments: told.extend(arguments)})
+    krun, plain = Recorded(), Recorded()
+    configure(krun, krun_program._with_attributes(told[0]), lambda line: None)
+    configure(plain, spec, lambda line: None)
+    assert krun.calls == plain.calls
+
+
 def test_the_program_in_a_jail_loads_little(library: Path) -> None:
     """Each machine waits for it. What it says and how it ends is as a shim's own."""
     spec = attrs.evolve(SPEC, library=str(library), ports=(), disks=(DiskSpec("/nowhere", "root"),))
