@@ -95,11 +95,12 @@ def unpack_state(state: Path, directory: Path) -> None:
         raise SnapshotDamaged(
             errno.EINVAL, f"{state} is damaged, so the machine cannot be restored: {error}"
         ) from error
-    directory.mkdir(mode=0o755)
+    directory.mkdir()
     try:
+        # Of the machine's user, whoever that is and whatever the umask; the way to it is that user's alone.
+        directory.chmod(0o755)
         for name, data in files.items():
             write_new(directory / name, data)
-            # Of the machine's user, whoever that is; the way to it is that user's alone.
             (directory / name).chmod(0o444)
     except BaseException:
         shutil.rmtree(directory, ignore_errors=True)

@@ -161,6 +161,20 @@ async def test_where_nobody_listens_is_an_error(saving: Saving, state: Path) -> 
         await saving.save(state)
 
 
+def test_the_user_of_the_machine_reads_what_it_is_restored_from_whatever_the_host_s_umask(tmp_path: Path) -> None:
+    """Which is often 077 where root works, and that user is not root."""
+    with zipfile.ZipFile(tmp_path / "state", "w") as members:
+        for name in STATE_FILES:
+            members.writestr(name, b"content")
+    before = os.umask(0o077)
+    try:
+        unpack_state(tmp_path / "state", tmp_path / "restored")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "restored").stat().st_mode & 0o777 == 0o755
+    assert {path.stat().st_mode & 0o777 for path in (tmp_path / "restored").iterdir()} == {0o444}
+
+
 @given(st.binary(max_size=200), st.integers(0, 400))
 def test_a_state_is_whole_or_an_error_that_leaves_nothing(noise: bytes, cut: int) -> None:
     """Whether it is noise, or something is cut off or changed."""
