@@ -58,7 +58,7 @@ class KrunInstance(VmmInstance):
 
     @property
     def _described(self) -> InstanceSpec:
-        """Without what is not the machine's to know, and could make the text longer than an argument may be (execve(2)).
+        """Without what is not the machine's to know, and could be longer than an argument may be (execve(2)).
 
         That there are shares is enough: which they are, is between the guest and their server.
         """
