@@ -67,6 +67,8 @@ class Saving:
             with zipfile.ZipFile(archive, "w") as members:
                 for name in STATE_FILES:
                     members.writestr(name, _read(name, saved))
+            if archive.tell() > MAX_STATE:
+                raise OSError(errno.EFBIG, f"libkrun saved a state of more than {MAX_STATE} bytes")
             # Out of reach first, and looked at then.
             os.rename(MEMORY, self.memory, src_dir_fd=saved)
         finally:

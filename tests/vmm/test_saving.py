@@ -129,6 +129,8 @@ def _long(path: Path) -> None:
         _replace("memory.bin", lambda path: path.write_bytes(MEMORY[1:])),
         lambda saved: os.link(saved / "memory.bin", saved / "kept"),
         lambda saved: os.truncate(saved / "checkpoint.bin", MAX_STATE + 1),
+        # Each is short enough, and both together could not be read again.
+        lambda saved: [os.truncate(saved / name, MAX_STATE // 2) for name in STATE_FILES],
     ],
 )
 async def test_what_an_attacker_leaves_in_the_place_of_a_file_is_not_followed(
