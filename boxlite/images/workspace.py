@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import attrs
 
 from boxlite.claims import claim, make_claimed
+from boxlite.removal import remove_tree
 
 _PREFIX = ".building-"
 
@@ -31,7 +31,7 @@ def open_workspace(directory: Path) -> Iterator[Workspace]:
     try:
         yield Workspace(path, lock)
     finally:
-        shutil.rmtree(path, ignore_errors=True)
+        remove_tree(path)
         os.close(lock)
 
 
@@ -40,5 +40,5 @@ def remove_abandoned(directory: Path) -> None:
     for path in directory.glob(f"{_PREFIX}*"):
         lock = claim(path)
         if lock is not None:
-            shutil.rmtree(path, ignore_errors=True)
+            remove_tree(path)
             os.close(lock)

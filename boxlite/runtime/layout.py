@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -14,6 +13,7 @@ import attrs
 from boxlite.claims import claim, make_claimed
 from boxlite.errors import DiskError
 from boxlite.portal.paths import check_socket_path
+from boxlite.removal import remove_tree
 from boxlite.store.sqlite import DATABASE
 from boxlite.vmm.failures import FAILURES_FILE
 
@@ -172,7 +172,7 @@ def _sweep(runs: Path) -> None:
 
 def _remove_run(path: Path) -> None:
     remove_sockets(path / "sockets")
-    shutil.rmtree(path, ignore_errors=True)
+    remove_tree(path)
 
 
 def remove_sockets(link: Path) -> None:
@@ -180,7 +180,7 @@ def remove_sockets(link: Path) -> None:
     with suppress(OSError):
         sockets = link.readlink()
         if sockets.name.startswith("boxlite-"):
-            shutil.rmtree(sockets, ignore_errors=True)
+            remove_tree(sockets)
         link.unlink()
 
 

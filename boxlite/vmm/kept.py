@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import re
-import shutil
 import signal
 import stat
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ from typing import Final, final
 
 import trio
 
+from boxlite.removal import remove_tree
 from boxlite.vmm.console import Console
 from boxlite.vmm.identity import ProcessHandle, open_process
 from boxlite.vmm.process import VmExit
@@ -144,8 +144,7 @@ def remove_sockets(sockets: str) -> None:
         os.rmdir(sockets)
     except OSError as error:
         if error.errno == errno.ENOTEMPTY and _DIRECTORY.fullmatch(os.path.basename(sockets)):
-            # Follows no symbolic link (shutil.rmtree.avoids_symlink_attacks).
-            shutil.rmtree(sockets, ignore_errors=True)
+            remove_tree(Path(sockets))
 
 
 def read_record(directory: Path) -> VmRecord | None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import secrets
-import shutil
 import signal
 import stat
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -22,6 +21,7 @@ from boxlite.portal.interface import GuestSession
 from boxlite.portal.paths import check_socket_path
 from boxlite.portal.session import open_session
 from boxlite.portal.transport import GuestSocket, ServedSocket, listen
+from boxlite.removal import remove_tree
 from boxlite.vmm.console import Console
 from boxlite.vmm.control import Control, MonitorControl, SignalControl
 from boxlite.vmm.engine import Snapshot, SnapshotDamaged
@@ -430,7 +430,7 @@ def _prepare_saving(
     if spec.state_directory is None:
         return None
     directory = Path(spec.state_directory)
-    after.callback(shutil.rmtree, directory, ignore_errors=True)
+    after.callback(remove_tree, directory)
     if restore is not None:
         unpack_state(restore.state, directory)
         return None
