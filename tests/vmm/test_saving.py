@@ -118,6 +118,12 @@ def _long(path: Path) -> None:
     os.truncate(path, len(MEMORY) + 1)
 
 
+def _long_together(saved: Path) -> None:
+    """Each is short enough, and both could not be read again."""
+    for name in STATE_FILES:
+        os.truncate(saved / name, MAX_STATE // 2)
+
+
 @pytest.mark.parametrize(
     "spoil",
     [
@@ -129,8 +135,7 @@ def _long(path: Path) -> None:
         _replace("memory.bin", lambda path: path.write_bytes(MEMORY[1:])),
         lambda saved: os.link(saved / "memory.bin", saved / "kept"),
         lambda saved: os.truncate(saved / "checkpoint.bin", MAX_STATE + 1),
-        # Each is short enough, and both together could not be read again.
-        lambda saved: [os.truncate(saved / name, MAX_STATE // 2) for name in STATE_FILES],
+        _long_together,
     ],
 )
 async def test_what_an_attacker_leaves_in_the_place_of_a_file_is_not_followed(
