@@ -61,7 +61,7 @@ async def test_a_lab_that_is_terminated_leaves_nothing(sockets: Path) -> None:
             env=os.environ | {"TMPDIR": str(sockets)},
         )
         try:
-            await until(lambda: bool(os.listdir(sockets)) or lab.poll() is not None)
+            await until(lambda: bool(os.listdir(sockets)) or lab.poll() is not None, LIMIT)
             lab.terminate()
             status = await lab.wait()
         finally:
