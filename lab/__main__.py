@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 
 import trio
 
 import boxlite
+from boxlite.errors import first_error
 from lab import bench
 from lab.contents import CHECKOUT
 from lab.machine import open_machine
@@ -35,10 +37,29 @@ def main() -> int:
     measure.add_argument("--only", nargs="+", choices=bench.NAMES, default=["ours", "libkrun"], help="whom to measure")
     arguments = parser.parse_args()
     try:
-        return trio.run(_main, arguments)
-    except boxlite.BoxliteError as error:
+        return trio.run(_until_terminated, arguments)
+    except ExceptionGroup as group:
+        error = first_error(group)
+        if not isinstance(error, boxlite.BoxliteError):
+            raise
         print(f"lab: {error}", file=sys.stderr)
         return UNAVAILABLE
+
+
+async def _until_terminated(arguments: argparse.Namespace) -> int:
+    """SIGTERM ends it as ^C does: with everything that it has begun."""
+    status = 128 + signal.SIGTERM
+    with trio.open_signal_receiver(signal.SIGTERM) as signals:
+        async with trio.open_nursery() as nursery:
+
+            async def watch() -> None:
+                async for _ in signals:
+                    nursery.cancel_scope.cancel()
+
+            nursery.start_soon(watch)
+            status = await _main(arguments)
+            nursery.cancel_scope.cancel()
+    return status
 
 
 async def _main(arguments: argparse.Namespace) -> int:

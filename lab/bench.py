@@ -60,7 +60,7 @@ def _peer(cache: Path, name: str, layout: str, home: str) -> Contestant:
 
 
 def _beside(*directories: str) -> dict[str, str]:
-    return {"PYTHONPATH": os.pathsep.join([*directories, os.fspath(_PROGRAMS)])}
+    return {"PYTHONPATH": os.pathsep.join([*directories, os.fspath(_PROGRAMS), os.fspath(CHECKOUT)])}
 
 
 def _image(cache: Path) -> Path:

@@ -8,6 +8,8 @@ import sys
 import time
 from pathlib import Path
 
+from benchmarks.processes import unmapped_bytes
+
 MEMORY_MIB = 512
 EXECUTIONS = int(os.environ.get("LAB_EXECUTIONS", "20"))
 """Of `true`."""
@@ -57,7 +59,10 @@ class Stream:
 
 
 def emit_memory() -> None:
-    """Resident memory of the largest process that this one has brought about, and of this one."""
+    """Resident memory of the largest process that this one has brought about, and of this one.
+
+    A file in memory without a name counts as well, mapped or not.
+    """
     emit(MACHINE, max((_resident_mib(pid) for pid in _others()), default=0.0))
     emit(CLIENT, _resident_mib(os.getpid()))
 
@@ -77,4 +82,5 @@ def _resident_mib(pid: int) -> float:
         lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
     except OSError:
         return 0.0  # It has ended.
-    return sum(int(line.split()[1]) for line in lines if line.startswith("Rss:")) / 1024
+    mapped = sum(int(line.split()[1]) for line in lines if line.startswith("Rss:")) / 1024
+    return mapped + unmapped_bytes(pid) / (1 << 20)

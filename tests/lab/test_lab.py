@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import trio
 
 from boxlite.vmm.engines import choose_engine
 from boxlite.vmm.facts import gather_facts
@@ -19,6 +21,7 @@ from lab.machine import open_machine
 from lab.preparation import cache_directory
 from tests.lab.inside import BEHAVIOURS
 from tests.vmm.guest_disk import make_disk
+from tests.vmm.processes import until
 from vmm_ffi.spec import DiskSpec, InstanceSpec, VmmKind
 
 LIMIT = 540
@@ -47,6 +50,27 @@ def test_a_box_runs_on_libkrun_in_a_machine_of_our_own() -> None:
     jail = "jail kvm,null,urandom, 1 filter, 2 namespaces, another user"
     expected = ["engine krun", jail, "volumes held", *(f"held {behaviour.__name__}" for behaviour in BEHAVIOURS)]
     assert in_lab("python", "-m", "tests.lab.inside") == expected
+
+
+async def test_a_lab_that_is_terminated_leaves_nothing(sockets: Path) -> None:
+    with trio.fail_after(LIMIT):
+        lab = await trio.lowlevel.open_process(
+            [sys.executable, "-m", "lab", "run", "--", "true"],
+            cwd=CHECKOUT,
+            stdin=subprocess.DEVNULL,
+            env=os.environ | {"TMPDIR": str(sockets)},
+        )
+        try:
+            await until(lambda: bool(os.listdir(sockets)) or lab.poll() is not None, LIMIT)
+            lab.terminate()
+            status = await lab.wait()
+        finally:
+            lab.kill()
+            await lab.wait()
+    if status == UNAVAILABLE:
+        pytest.skip("there is no lab on this host")
+    assert status == 128 + signal.SIGTERM
+    assert os.listdir(sockets) == []
 
 
 async def test_a_machine_that_does_not_come_up_says_what_it_printed(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ import vmm_ffi
 from vmm_ffi.spec import (
     AGENT_PORT,
     MAX_DATAGRAM,
+    Accelerator,
     DiskSpec,
     Exited,
     InstanceSpec,
@@ -84,6 +85,7 @@ class Prison:
         spec = InstanceSpec(
             box_id="mine",
             kind=self.kind,
+            accelerator=Accelerator.KVM if self.kind is VmmKind.KRUN else Accelerator.TCG,
             kernel=str(self.base),
             disks=(DiskSpec(str(self.base), "base"), DiskSpec(str(self.disk), "scratch", read_only=False)),
             ports=(PortSpec(AGENT_PORT, str(self.sockets / "agent"), served=self.kind is VmmKind.KRUN),),
