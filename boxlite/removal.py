@@ -12,7 +12,7 @@ from pathlib import Path
 def remove_tree(path: Path) -> None:
     """Removes a directory, with all that it holds, as far as that can be done; nothing happens where there is none.
 
-    It may be of any depth, and follows no symbolic link. Nobody else changes it meanwhile.
+    It may be of any depth, and follows no symbolic link. Where somebody changes it meanwhile, something may stay.
     """
     # shutil takes a frame and a descriptor for each level (before Python 3.13), of which there may be too many.
     with suppress(RecursionError):
@@ -47,11 +47,20 @@ def _unlink_files(descriptor: int) -> list[str]:
     with os.scandir(descriptor) as entries:
         for entry in list(entries):
             if entry.is_dir(follow_symlinks=False):
-                os.chmod(entry.name, 0o700, dir_fd=descriptor)
+                _permit(entry.name, descriptor)
                 folders.append(entry.name)
             else:
                 os.unlink(entry.name, dir_fd=descriptor)
     return folders
+
+
+def _permit(name: str, above: int) -> None:
+    """As chmod(2) of what is no link: there is no such call (before Linux 6.6)."""
+    descriptor = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=above)
+    try:
+        os.chmod(f"/proc/self/fd/{descriptor}", 0o700)
+    finally:
+        os.close(descriptor)
 
 
 def _open(path: str, above: int | None = None) -> int:

@@ -74,6 +74,28 @@ def test_links_are_removed_and_not_followed_and_modes_are_in_nobodys_way(tmp_pat
     assert os.listdir(tmp_path / "outside") == ["file"]
 
 
+def test_a_directory_that_is_a_link_by_now_is_not_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever has made it may be there for a moment yet, where the process before this one was killed."""
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside/file").touch()
+    (tmp_path / "outside").chmod(0o750)
+    (tmp_path / "tree/in").mkdir(parents=True)
+    unpatched = os.open
+
+    def replace(path: str, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
+        # In the moment between the look at it and its use.
+        if path == "in" and not (tmp_path / "tree/in").is_symlink():
+            (tmp_path / "tree/in").rmdir()
+            (tmp_path / "tree/in").symlink_to(tmp_path / "outside")
+        return unpatched(path, flags, mode, dir_fd=dir_fd)
+
+    monkeypatch.setattr("boxlite.removal.shutil.rmtree", lambda path, ignore_errors: None)
+    monkeypatch.setattr("boxlite.removal.os.open", replace)
+    remove_tree(tmp_path / "tree")
+    assert (tmp_path / "outside").stat().st_mode & 0o777 == 0o750
+    assert os.listdir(tmp_path / "outside") == ["file"]
+
+
 def test_what_is_no_directory_stays(tmp_path: Path) -> None:
     remove_tree(tmp_path / "nothing")
     (tmp_path / "in").mkdir()

@@ -28,7 +28,6 @@ SIZE: Final = _ROOM_AT + ENTRIES * LARGEST
 
 _DESCRIPTOR = struct.Struct("<QIHH")  # struct virtq_desc: address, length, flags, the next one
 _NEXT, _WRITE = 1, 2
-_INDEX = struct.Struct("<H")
 _USED = struct.Struct("<II")  # struct virtq_used_elem: the first descriptor, how much was written
 _LENGTH = struct.Struct("<I")
 
@@ -46,6 +45,8 @@ class Ring:
     def __init__(self, memory: mmap, base: int) -> None:
         """`base` is the address that the memory has for the server."""
         self._memory = memory
+        # What the server reads while it is written goes there at once, by one instruction. `struct` writes zeros first.
+        self._shorts = memoryview(memory).cast("H")
         self._given = 0
         self._taken = 0
         self._free = list(range(PLACES))
@@ -71,14 +72,14 @@ class Ring:
         self._rooms[place] = room_for_answer(request)
         for descriptor, length in ((2 * place, len(request)), (2 * place + 1, self._rooms[place])):
             _LENGTH.pack_into(self._memory, DESCRIPTORS_AT + descriptor * _DESCRIPTOR.size + 8, length)
-        _INDEX.pack_into(self._memory, AVAILABLE_AT + 4 + 2 * (self._given % ENTRIES), 2 * place)
+        self._shorts[AVAILABLE_AT // 2 + 2 + self._given % ENTRIES] = 2 * place
         self._given = (self._given + 1) % _WRAP
         # Last: the server reads what is before it then. Writes are seen in their order on this processor (x86-64).
-        _INDEX.pack_into(self._memory, AVAILABLE_AT + 2, self._given)
+        self._shorts[AVAILABLE_AT // 2 + 1] = self._given
 
     def take(self) -> list[bytes]:
         """The answers that are there; a request that wants none gives none. Raises `BrokenRing`."""
-        (used,) = _INDEX.unpack_from(self._memory, USED_AT + 2)
+        used = self._shorts[USED_AT // 2 + 1]
         if (used - self._taken) % _WRAP > PLACES - len(self._free):
             raise BrokenRing("more answers than requests")
         answers = []

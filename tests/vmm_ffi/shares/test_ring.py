@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap
+import os
 import struct
 
 import pytest
@@ -156,3 +157,26 @@ def test_more_answers_than_requests_are_not_believed() -> None:
     device.use(2 * PLACES - 2, 0)
     with pytest.raises(BrokenRing, match="more answers than requests"):
         device.ring.take()
+
+
+def test_a_server_that_looks_at_any_moment_sees_the_index_go_up_alone() -> None:
+    """It is another process, and takes whatever it sees there for requests: older ones once more, at the worst."""
+    device = Device()
+    ring, seen = device.ring, memoryview(device.memory)[AVAILABLE_AT : AVAILABLE_AT + 4].cast("H")
+    pid = os.fork()
+    if pid == 0:
+        try:
+            for _ in range(20_000):
+                ring.put(request(1))
+                ((first, _),) = device.requests()
+                device.use(first, 0)
+                ring.take()
+        finally:
+            os._exit(device.seen != 20_000)
+    most = backwards = 0
+    while (ended := os.waitpid(pid, os.WNOHANG)) == (0, 0):
+        for _ in range(1000):
+            now = seen[1]
+            backwards += now < most
+            most = max(most, now)
+    assert (ended[1], backwards) == (0, 0)
