@@ -83,13 +83,17 @@ def checkout() -> HostTree:
 
 
 def home(directories: Iterable[Path]) -> HostTree:
-    """What boxes are made of, and the files that it was made of: where one is missing, it would be made anew."""
+    """What boxes are made of, and the files that it was made of: where one is missing, it would be made anew.
+
+    That of a checkout which has gone, or was moved, is of no use any more.
+    """
     tree = HostTree()
     for directory in directories:
         tree.add_below(directory)
         for record in directory.glob("*.json"):
             for path in json.loads(record.read_bytes())["files"]:
-                tree.add(Path(path))
+                if os.path.lexists(path):
+                    tree.add(Path(path))
     return tree
 
 
