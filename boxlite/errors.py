@@ -5,7 +5,8 @@ A message names the box or image, the operation, the cause, and the way out wher
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import errno
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from boxlite.vmm.process import VmExit
@@ -90,6 +91,10 @@ class GuestBuildFailed(BoxliteError, RuntimeError):
 
 class StorageFull(BoxliteError, OSError):
     """The file system that keeps boxes and images has no room left."""
+
+
+NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT)
+"""By which the system says so: there is none, or none for this user."""
 
 
 # Engines and virtual machines

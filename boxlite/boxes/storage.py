@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import shutil
 from collections.abc import Iterator
@@ -13,11 +12,9 @@ from typing import Final, final
 import trio
 
 from boxlite.boxes.scratch import copy_scratch_disk, make_scratch_disk
-from boxlite.errors import DiskError, StorageFull
+from boxlite.errors import NO_ROOM, DiskError, StorageFull
 
 SCRATCH_FILE: Final = "scratch.ext4"
-
-_FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 
 
 @final
@@ -88,5 +85,5 @@ def _explained(path: Path) -> Iterator[None]:
     except (StorageFull, DiskError):
         raise
     except OSError as error:
-        kind = StorageFull if error.errno in _FULL else DiskError
+        kind = StorageFull if error.errno in NO_ROOM else DiskError
         raise kind(f"{path}: {error.strerror or error}: free some room, or choose another home") from error

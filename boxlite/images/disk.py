@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
-from boxlite.errors import ImageError, StorageFull
+from boxlite.errors import NO_ROOM, ImageError, StorageFull
 from boxlite.images.ext4 import plan_ext4, write_ext4
 from boxlite.images.layers import unpack_layer
 from boxlite.images.layout import Layer
@@ -101,7 +101,7 @@ def _storage_errors(output: Path, needed: int | None = None) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        if error.errno not in (*NO_ROOM, errno.EFBIG):
             raise
         size = f" of {needed} bytes" if needed else ""
         raise StorageFull(

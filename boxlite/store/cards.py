@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import errno
 import os
 from pathlib import Path
 from typing import Final
 
-from boxlite.errors import StorageFull, StoreFailed
+from boxlite.errors import NO_ROOM, StorageFull, StoreFailed
 from boxlite.store.codec import Card, Undecodable, decode_card, encode_card
 
 CARD: Final = "box.json"
@@ -32,7 +31,7 @@ def write_card(directory: Path, card: Card) -> None:
             unfinished.unlink(missing_ok=True)
     except OSError as error:
         message = f"the card of box {card.options.name} could not be written: {error}"
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in NO_ROOM:
             raise StorageFull(f"{message}: make room on that file system") from error
         raise StoreFailed(message) from error
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -16,7 +15,7 @@ from boxlite.boxes.machine import END_GRACE
 from boxlite.boxes.preparation import with_scratch
 from boxlite.boxes.services import Storage
 from boxlite.boxes.stages import Stages
-from boxlite.errors import BoxliteError, StorageFull, TemplateFailed
+from boxlite.errors import NO_ROOM, BoxliteError, StorageFull, TemplateFailed
 from boxlite.templates.key import PLACEHOLDER, Recipe
 from boxlite.templates.manifest import MEMORY, STATE
 from boxlite.templates.store import Template, TemplateStore
@@ -76,7 +75,7 @@ async def _save_machine(
             with trio.move_on_after(END_GRACE):
                 await vm.wait()
             # The signal is how the system says that it has no room for a page of a mapped file (mmap(2)).
-            full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+            full = isinstance(error, OSError) and error.errno in NO_ROOM
             if full or (vm.exit is not None and vm.exit.signal == signal.SIGBUS):
                 where = template.scratch.parent.parent
                 raise StorageFull(

@@ -18,7 +18,7 @@ import attrs
 import trio
 
 from boxlite.boxes.storage import SCRATCH_FILE
-from boxlite.errors import DiskError, StorageFull
+from boxlite.errors import NO_ROOM, DiskError, StorageFull
 from boxlite.images.workspace import open_workspace, remove_abandoned
 from boxlite.templates.content import digest_file
 from boxlite.templates.key import Recipe, TemplateKey
@@ -44,8 +44,7 @@ _NAME: Final = re.compile(r"[0-9a-f]{32}", re.ASCII)
 _SMALL: Final = 1 << 20
 """A file of so many bytes is read whole at each use; of larger ones, their size and time are looked at."""
 
-_FULL: Final = (errno.ENOSPC, errno.EDQUOT)
-_SHORT: Final = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, *_FULL)
+_SHORT: Final = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, *NO_ROOM)
 """Errors that speak of this process and this host, and not of the file at hand."""
 
 _log = logging.getLogger(__name__)
@@ -219,7 +218,7 @@ class TemplateFiles:
         except FileNotFoundError:
             return False
         except OSError as error:
-            if error.errno not in _FULL:
+            if error.errno not in NO_ROOM:
                 raise
             # There is no room even for another directory, and this is how to get some.
             (folder / MANIFEST).unlink(missing_ok=True)
@@ -293,5 +292,5 @@ def _explained(directory: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        kind = StorageFull if error.errno in _FULL else DiskError
+        kind = StorageFull if error.errno in NO_ROOM else DiskError
         raise kind(f"{directory}: {error.strerror or error}: free some room, or choose another home") from error

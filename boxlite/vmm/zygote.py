@@ -7,7 +7,6 @@ task of the host reads them, so whatever ends, a machine or the zygote itself, i
 from __future__ import annotations
 
 import contextlib
-import errno
 import itertools
 import os
 import socket
@@ -19,7 +18,7 @@ from typing import Final, final
 import attrs
 import trio
 
-from boxlite.errors import StorageFull, ZygoteError
+from boxlite.errors import NO_ROOM, StorageFull, ZygoteError
 from boxlite.vmm.console import Console
 from boxlite.vmm.process import VmExit, VmProcess
 from vmm_ffi.spec import (
@@ -246,7 +245,7 @@ class Zygote:
 
 def _not_started(spec: InstanceSpec, cause: str, number: int | None = None) -> ZygoteError | StorageFull:
     message = f"the virtual machine of {spec.box_id} was not started: {cause}"
-    if number in (errno.ENOSPC, errno.EDQUOT):
+    if number in NO_ROOM:
         return StorageFull(f"{message}: free some space on the file system of the box's directory")
     return ZygoteError(message)
 

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import attrs
 
-from boxlite.errors import StorageFull
+from boxlite.errors import NO_ROOM, StorageFull
 from boxlite.images.digest import Digest
 
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_TOO_LARGE = (*NO_ROOM, errno.EFBIG)
 
 
 @attrs.frozen
@@ -95,7 +95,7 @@ def storage_errors(what: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in _NO_ROOM or isinstance(error, StorageFull):
+        if error.errno not in _TOO_LARGE or isinstance(error, StorageFull):
             raise
         raise StorageFull(
             f"there is no room for {what}: free some there, for example by `boxlite image prune`"
