@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import mmap
 import os
 import platform
 import re
@@ -238,10 +239,11 @@ def _stamp(path: Path) -> str:
 def _has_names(library: Path, names: Iterable[str]) -> bool:
     """Whether all of these are in its table of names, which no library is loaded for; False where it cannot be read."""
     try:
-        content = library.read_bytes()
-    except OSError:
+        # Mapped, so that only what is looked at is read: the names are at the beginning, and the library has megabytes.
+        with library.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            return all(content.find(b"\0%b\0" % name.encode()) >= 0 for name in names)
+    except (OSError, ValueError):  # It is not there, or empty.
         return False
-    return all(b"\0%b\0" % name.encode() in content for name in names)
 
 
 def _kernel_libraries() -> Iterator[Path]:
